@@ -1,0 +1,5 @@
+"""The one error that audiotk raises for what a user can put right."""
+
+
+class AudiotkError(ValueError):
+    """Bad input, a missing file, a wrong option: the text says what was expected, what came and what to do."""

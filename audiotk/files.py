@@ -1,0 +1,56 @@
+"""Write a file wholly or not at all, and know where audiotk keeps what it can make again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from audiotk.errors import AudiotkError
+
+
+@contextmanager
+def atomic(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`; rename it to `path` when the block ends well.
+
+    A killed process or a full disk leaves the old file (or none), never half a file.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder is made when missing.
+    overwrite
+        False refuses to replace an existing file.
+
+    Raises
+    ------
+    AudiotkError
+        The folder cannot be written, the disk is full, or the file is there and `overwrite` is false.
+    """
+    path = Path(path)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
+        if overwrite:
+            os.replace(draft, path)
+        else:
+            os.link(draft, path)  # fails if another process was first
+    except FileExistsError as err:
+        raise AudiotkError(f"{path}: is there already and will not be overwritten") from err
+    except OSError as err:
+        raise AudiotkError(f"{path}: cannot be written: {err.strerror or err}") from err
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def cache_dir() -> Path:
+    """Folder for what can be made or downloaded again: ``$AUDIOTK_CACHE``, else the user's cache folder."""
+    if chosen := os.environ.get("AUDIOTK_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "audiotk"
