@@ -1,0 +1,235 @@
+"""The training loop: it learns, it resumes exactly, unknown labels leave no trace, and it says what is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from audiotk import metrics, models, train
+from audiotk.tables import AudiotkError, Labels
+
+SR, CLIP_S = 4000, 1.0
+SMALL = {"mels": 16, "n_fft": 256, "hop": 40, "width": 0.25}
+
+
+def tones(n, seed, classes=3):
+    """Noise with 0-3 tones in it, one class a tone: (n, samples) and labels."""
+    rng = np.random.default_rng(seed)
+    present = rng.random((n, classes)) < 0.5
+    time_s = np.arange(int(SR * CLIP_S)) / SR
+    sound = np.sin(2 * np.pi * np.array([300, 700, 1500])[:classes, None] * time_s)
+    waves = (present @ sound * 0.2 + rng.normal(0, 0.3, (n, len(time_s)))).astype("float32")
+    names = [f"seg{seed}-{i}" for i in range(n)]
+    return waves, Labels.from_frame(pd.DataFrame(present.astype(float), index=names, columns=list("abc")[:classes]))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return (*tones(48, 1), *tones(40, 2))
+
+
+def config(**changes):
+    return train.TrainConfig(
+        **{"sr": SR, "clip_s": CLIP_S, "model_options": SMALL, "epochs": 4, "batch_size": 16, "lr": 5e-3} | changes
+    )
+
+
+def weights(run):
+    return run.checkpoint().model.state_dict()
+
+
+def assert_same_weights(one, two):
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(tensor, weights(two)[name], rtol=0, atol=0, msg=name)
+
+
+class Killed(Exception):
+    pass
+
+
+class BreaksAfter:
+    """Waveforms whose reading fails after so many batches, as a kill would."""
+
+    def __init__(self, waves, reads):
+        self.waves, self.left = waves, reads
+
+    def __len__(self):
+        return len(self.waves)
+
+    def __getitem__(self, rows):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        return self.waves[rows]
+
+
+def test_learns_tones(data, tmp_path):
+    run = train.train(config(epochs=12), *data, tmp_path, progress=False)
+    scores = train.score(run, data[2], data[3].segments)
+    assert metrics.mean_average_precision(scores, data[3]) > 0.95
+    assert run.history["val_map"].max() == pytest.approx(run.history["val_map"][run.best_epoch])
+    assert json.loads((tmp_path / "config.json").read_text())["lr"] == 5e-3
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"average": 0.9, "roll": True, "mix": "join", "masks": 1, "gain_db": 2.0, "noise_snr_db": (10.0, 30.0)},
+        {"schedule": "plateau", "plateau_epochs": 0, "optimizer": "adam", "loss": "mse"},
+        {"schedule": "exponential", "epoch_size": 70, "mix": "vanilla"},
+    ],
+    ids=["one_cycle", "plateau", "exponential"],
+)
+@pytest.mark.parametrize("reads", [2, 7, 11])
+def test_resume_gives_the_same_weights(data, tmp_path, changes, reads):
+    waves, labels, val_waves, val_labels = data
+    settings = config(**changes)
+    whole = train.train(settings, *data, tmp_path / "whole", progress=False)
+    broken = BreaksAfter(waves, reads + 1)  # one read goes into the fingerprint
+    with pytest.raises(Killed):
+        train.train(settings, broken, labels, val_waves, val_labels, tmp_path / "killed", progress=False)
+    torch.manual_seed(reads)  # the global state has no influence
+    resumed = train.train(settings, *data, tmp_path / "killed", progress=False)
+    assert_same_weights(whole, resumed)
+    pd.testing.assert_frame_equal(whole.history, resumed.history)
+
+
+def test_killed_process_resumes(data, tmp_path):
+    """A real SIGKILL somewhere in the middle, then the same call again."""
+    script = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import torch; torch.set_num_threads(1)
+        from test_train import config, tones
+        from audiotk import train
+        train.train(config(epochs=20), *tones(48, 1), *tones(40, 2), sys.argv[1], progress=False)
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path / "killed")]
+    process = subprocess.Popen(command)
+    history = tmp_path / "killed" / "history.jsonl"
+    while process.poll() is None and not (history.exists() and len(history.read_text().splitlines()) >= 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed = train.train(config(epochs=20), *data, tmp_path / "killed", progress=False)
+        whole = train.train(config(epochs=20), *data, tmp_path / "whole", progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    assert_same_weights(whole, resumed)
+
+
+def test_finished_run_is_returned_as_it_is(data, tmp_path):
+    first = train.train(config(), *data, tmp_path, progress=False)
+    stamp = (tmp_path / "best.pt").stat().st_mtime_ns
+    again = train.train(config(), *data, tmp_path, progress=False)
+    assert (tmp_path / "best.pt").stat().st_mtime_ns == stamp
+    pd.testing.assert_frame_equal(first.history, again.history)
+
+
+@pytest.mark.parametrize("what", ["settings", "labels", "sound"])
+def test_folder_of_another_run_is_refused(data, tmp_path, what):
+    waves, labels, val_waves, val_labels = data
+    train.train(config(epochs=1), *data, tmp_path, progress=False)
+    settings = config(epochs=1, lr=1e-3) if what == "settings" else config(epochs=1)
+    frame = labels.frame()
+    frame.iloc[0, 0] = 1 - frame.iloc[0, 0]
+    labels = Labels.from_frame(frame) if what == "labels" else labels
+    waves = waves * 0.5 if what == "sound" else waves
+    with pytest.raises(AudiotkError, match="other settings or other data"):
+        train.train(settings, waves, labels, val_waves, val_labels, tmp_path, progress=False)
+
+
+def test_a_wholly_unknown_class_is_never_trained(data, tmp_path):
+    waves, labels, val_waves, val_labels = data
+    frame = labels.frame().assign(b=np.nan)
+    settings = config(epochs=2, optimizer="adam")
+    run = train.train(settings, waves, Labels.from_frame(frame), val_waves, val_labels, tmp_path, progress=False)
+    fresh = models.build("melcnn", 3, sr=SR, clip_s=CLIP_S, rng=np.random.default_rng(0), **SMALL).head.weight
+    trained = run.checkpoint().model.head.weight
+    torch.testing.assert_close(trained[1], fresh[1], rtol=0, atol=0)
+    assert not torch.allclose(trained[0], fresh[0])
+
+
+def test_early_stop(data, tmp_path):
+    run = train.train(config(epochs=40, lr=1e-6, stop_after=2), *data, tmp_path, progress=False)
+    assert len(run.history) - 1 - run.best_epoch == 2
+
+
+def test_score_does_not_depend_on_the_batch(data, tmp_path):
+    run = train.train(config(epochs=1), *data, tmp_path, progress=False)
+    one = train.score(run, data[2], data[3].segments, batch_size=1)
+    all_ = train.score(run, data[2], data[3].segments, batch_size=40)
+    np.testing.assert_allclose(one, all_, atol=1e-6)
+    assert one.dtypes.unique().tolist() == [np.float64]
+
+
+@pytest.mark.slow
+def test_two_processes_see_every_segment_once_and_agree(tmp_path):
+    """DDP by torchrun: both processes end with one model, and the validation covers all rows."""
+    script = tmp_path / "ddp.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_train import config, tones
+        from audiotk import metrics, train
+        data = (*tones(47, 1), *tones(41, 2))  # odd numbers: the shares differ in size
+        run = train.train(config(epochs=3), *data, {str(tmp_path / "run")!r}, progress=False)
+        scores = train.score(run, data[2], data[3].segments)
+        print("MAP", metrics.mean_average_precision(scores, data[3]), run.history["val_map"].max())
+        """)
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    values = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("MAP")]
+    assert len(values) == 2
+    assert values[0] == values[1]
+    assert float(values[0][0]) == pytest.approx(float(values[0][1]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "resnet"}, "model is one of .*melcnn.*got 'resnet'"),
+        ({"epochs": 0}, "expected epochs > 0, got 0"),
+        ({"mix": "mixup"}, "mix is one of"),
+        ({"masks": 2, "model": "rawcnn"}, "rawcnn has none"),
+    ],
+)
+def test_bad_config_is_refused(changes, message):
+    with pytest.raises(AudiotkError, match=message):
+        config(**changes)
+
+
+def test_config_round_trip_and_unknown_key():
+    settings = config(noise_snr_db=(10.0, 30.0))
+    values = json.loads(json.dumps(settings.__dict__))
+    assert train.TrainConfig.from_dict(values) == settings
+    with pytest.raises(AudiotkError, match=r"unknown keys \['learning_rate'\]"):
+        train.TrainConfig.from_dict({"learning_rate": 1})
+
+
+def test_bad_data_is_refused(data, tmp_path):
+    waves, labels, val_waves, val_labels = data
+    with pytest.raises(AudiotkError, match=r"as many training waveforms as labelled segments.*got 47 and 48"):
+        train.train(config(), waves[1:], labels, val_waves, val_labels, tmp_path, progress=False)
+    with pytest.raises(AudiotkError, match="48 segments are in training and validation"):
+        train.train(config(), waves, labels, waves, labels, tmp_path, progress=False)
+    nothing = Labels.from_frame(val_labels.frame() * 0)
+    with pytest.raises(AudiotkError, match="no class has both a present and an absent"):
+        train.train(config(), waves, labels, val_waves, nothing, tmp_path, progress=False)
+    with pytest.raises(AudiotkError, match=r"the loss is nan in epoch 0"):
+        train.train(config(), waves * np.nan, labels, val_waves, val_labels, tmp_path, progress=False)
