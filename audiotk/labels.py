@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from audiotk.tables import AudiotkError, Dataset, Labels, check_segments, whole_recordings
+from audiotk.tables import (
+    AudiotkError,
+    Dataset,
+    Labels,
+    check_segments,
+    make_annotations,
+    make_sources,
+    whole_recordings,
+)
 
 GRACE_S = 0.002  # ids hold milliseconds, so ranges that touch may miss each other by one
 
@@ -86,6 +95,29 @@ def resolve(
     cells = cells[cells["rank"] <= decided_by[cells["window"]]]
     cells = cells.sort_values("rank", kind="stable").drop_duplicates(["window", "class"])
     return _labels(windows["segment"], classes, cells, closed=decided_by < len(sources))
+
+
+def with_clip_labels(dataset: Dataset, source: str, name: str = "scraped") -> Dataset:
+    """The data set with one more source: one class a recording, the one that `source` marks for the longest time.
+
+    This is what scraping leaves of labelled ranges (B1): a closed, weak source. A recording without any range gets an
+    explicit 0 for the first class, so that it counts as looked at.
+    """
+    rows = dataset.annotations[(dataset.annotations["source"] == source)].merge(dataset.segments, on="segment")
+    present = rows[rows["value"] == 1]
+    length = (present["end_s"] - present["start_s"]).groupby([present["recording"], present["class_name"]]).sum()
+    longest = length.groupby(level="recording").idxmax().map(lambda key: key[1])
+    wholes = whole_recordings(dataset.recordings[dataset.recordings["recording"].isin(rows["recording"])])
+    named = wholes["recording"].map(longest)
+    notes = make_annotations(
+        wholes["segment"], named.fillna(dataset.classes[0]), named.notna().astype(float), name, rows["at"].max()
+    )
+    return replace(
+        dataset,
+        segments=pd.concat([dataset.segments, wholes]).drop_duplicates("segment"),
+        annotations=pd.concat([dataset.annotations, notes]),
+        sources=pd.concat([dataset.sources, make_sources(**{name: "closed weak"})]),
+    )
 
 
 def _read_source(

@@ -168,3 +168,11 @@ def test_millions_of_cells_stay_sparse():
     got = labels.resolve(data, segments, ["audioset"])
     assert got.cells.nnz == n
     assert got.default == 0
+
+
+def test_clip_labels_name_the_class_that_lasts_longest():
+    rows = [("a", 0, 1, "bark", 1.0, "truth"), ("a", 2, 3.5, "howl", 1.0, "truth"), ("b", 0, 4, "bark", 0.0, "truth")]
+    data = labels.with_clip_labels(dataset(rows, make_sources(truth="")), "truth")
+    got = labels.resolve(data, sources=["scraped"]).frame()
+    assert got.loc["a@0.000-4.000"].tolist() == [0, 1, 0]
+    assert got.loc["b@0.000-4.000"].tolist() == [0, 0, 0]

@@ -1,0 +1,185 @@
+"""What the notebooks call: sound and labels of a data set as training material, and arms trained over seeds.
+
+One module a notebook: :mod:`~audiotk.experiments.quickstart`, :mod:`~audiotk.experiments.clip_or_range`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from audiotk import audio
+from audiotk.stats import Interval
+from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_recordings
+from audiotk.train import Run, TrainConfig, score, train
+
+SCALES = ("smoke", "demo", "paper")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Segments with their sound: row i of `waves` (n, samples), float32 at `sr` Hz, is row i of `segments`."""
+
+    segments: pd.DataFrame
+    waves: np.ndarray
+    sr: int
+    problems: pd.DataFrame
+
+    @property
+    def recording(self) -> pd.Series:
+        """Recording of each segment, index segment: the unit of resampling."""
+        return self.segments.set_index("segment")["recording"]
+
+    def rows(self, recordings: Any) -> Material:
+        """The segments of some recordings."""
+        keep = self.segments["recording"].isin(recordings).to_numpy()
+        return replace(self, segments=self.segments[keep].reset_index(drop=True), waves=self.waves[keep])
+
+
+def load_material(
+    dataset: Dataset,
+    split: str,
+    sr: int,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    progress: bool = True,
+) -> Material:
+    """Read one split as windows (default: whole recordings); files that cannot be read are in `problems`.
+
+    Raises
+    ------
+    AudiotkError
+        The split has no recording, or none that can be read.
+    """
+    recordings = dataset.part(split)
+    if recordings.empty:
+        raise AudiotkError(f"{dataset.name}: the {split} split holds no recording ({len(dataset.recordings)} in all)")
+    return read_windows(recordings, sr, window_s, hop_s, progress)
+
+
+def read_windows(
+    recordings: pd.DataFrame, sr: int, window_s: float | None, hop_s: float | None = None, progress: bool = False
+) -> Material:
+    """Read `recordings` as windows (None: whole), see :func:`load_material`."""
+    segments = whole_recordings(recordings) if window_s is None else make_windows(recordings, window_s, hop_s)
+    waves, segments, problems = audio.load_segments(recordings, segments, sr, window_s, progress=progress)
+    if not len(segments):
+        raise AudiotkError(f"none of {len(recordings)} recordings can be read; the first: {problems['reason'].iloc[0]}")
+    return Material(segments, waves, sr, problems)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant of an experiment: what it is trained on, and how."""
+
+    name: str
+    material: Material
+    labels: Labels
+    config: TrainConfig
+
+
+def train_arms(
+    arms: Sequence[Arm],
+    val: tuple[Material, Labels],
+    score_on: Mapping[str, Material],
+    seeds: Sequence[int],
+    out: str | Path,
+    jobs: int | None = None,
+) -> dict[tuple[str, int], dict[str, pd.DataFrame]]:
+    """Train each arm with each seed, and score materials with the best epoch of each.
+
+    Parameters
+    ----------
+    arms
+        Names have to differ.
+    val
+        Material and labels that choose the epoch, the same for all arms.
+    score_on
+        Materials to score, by name.
+    seeds
+        One training run each; the seed replaces that of the arm's config.
+    out
+        Run folders go to ``out/ARM-seedN``; a finished one is not trained again, a killed one goes on.
+    jobs
+        Processes, each with one thread; default: the number of processors.
+
+    Returns
+    -------
+    dict
+        (arm, seed) -> name of material -> scores, a DataFrame (n_segments, n_classes).
+    """
+    tasks = [(arm, seed) for arm in arms for seed in seeds]
+    folders = [run_folder(out, arm.name, seed) for arm, seed in tasks]
+    if len(set(folders)) != len(tasks):
+        raise AudiotkError(f"arms and seeds have to differ, got {[arm.name for arm in arms]} and {list(seeds)}")
+    jobs = min(jobs or _cores(), len(tasks))
+    order = np.argsort([-_cost(arm) for arm, _ in tasks], kind="stable")  # the longest first, so none is left over
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", max_nbytes="1M")
+    calls = (joblib.delayed(_train_one)(*tasks[i], folders[i], val, dict(score_on)) for i in order)
+    results: dict[tuple[str, int], dict[str, pd.DataFrame]] = {}
+    for i, scores in zip(order, tqdm(parallel(calls), total=len(tasks), desc="training runs"), strict=True):
+        results[tasks[i][0].name, tasks[i][1]] = scores
+    return {(arm.name, seed): results[arm.name, seed] for arm, seed in tasks}
+
+
+def run_folder(out: str | Path, arm: str, seed: int) -> Path:
+    """Where :func:`train_arms` keeps a run."""
+    return Path(out) / f"{arm.replace(' ', '-')}-seed{seed}"
+
+
+def _train_one(
+    arm: Arm, seed: int, folder: Path, val: tuple[Material, Labels], score_on: dict[str, Material]
+) -> dict[str, pd.DataFrame]:
+    torch.set_num_threads(1)
+    config = replace(arm.config, seed=seed)
+    run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, progress=False)
+    return {name: score_material(run, material) for name, material in score_on.items()}
+
+
+def score_material(run: Run, material: Material) -> pd.DataFrame:
+    """Scores of a run for each segment of a material."""
+    return score(run, material.waves, material.segments["segment"])
+
+
+def row(
+    experiment: str,
+    arm: str,
+    metric: str,
+    value: float | Interval,
+    *,
+    seed: int | None,
+    data: str,
+    scale: str,
+    split: str = "test",
+    class_name: str | None = None,
+) -> dict[str, Any]:
+    """One row of ``results.jsonl`` from a number or an interval."""
+    bounds: dict[str, Any] = {"value": value, "low": None, "high": None, "n": None}
+    if isinstance(value, Interval):
+        bounds = {name: getattr(value, name) for name in bounds}
+    place = {"data": data, "scale": scale, "split": split, "metric": metric, "class_name": class_name}
+    return {"experiment": experiment, "arm": arm, "seed": seed, **place, **bounds}
+
+
+def check_scale(scale: str) -> str:
+    """`scale` if it is one of `SCALES`."""
+    if scale not in SCALES:
+        raise AudiotkError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
+    return scale
+
+
+def _cost(arm: Arm) -> float:
+    return arm.config.epochs * (arm.config.epoch_size or len(arm.material.waves)) * arm.material.waves.shape[1]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,312 @@
+"""Notebook 02: the same recordings with one label a clip or with labelled time ranges (B1, claims B1.1 to B1.6).
+
+Arms, trained with the same number of steps on windows of `WINDOW_S` seconds, validated and tested alike on the truth:
+
+=============  =======================================================================================================
+time ranges    each window has the labels of the ranges in it; a window that holds a part of an event is unknown for it
+clip labels    each window inherits the one label of its recording, what cutting a labelled clip to input size gives
+whole clips    the recording as one input with its one label; only tested on windows
+clip labels    two and four times as many recordings, no more steps
+2x, 4x
+=============  =======================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiotk import audio, datasets, events, labels, metrics, resample, stats
+from audiotk.backgrounds import SILENCE_KINDS
+from audiotk.datasets import embedded
+from audiotk.experiments import Arm, Material, check_scale, load_material, read_windows, row, run_folder, train_arms
+from audiotk.models.checkpoints import load_checkpoint
+from audiotk.resample import Statistic
+from audiotk.tables import AudiotkError, Dataset, Labels
+from audiotk.train import TrainConfig, score
+
+EXPERIMENT = "clip_or_range"
+RANGES, CLIPS, WHOLE = "time ranges", "clip labels", "whole clips"
+WINDOW_S, HOP_S = 2.0, 1.0
+RECALL = 0.8  # thresholds are chosen on validation to reach it, so that arms are compared at equal recall
+PAIRS = [("bark", "howl"), ("howl", "bark")]
+SIZES = {  # recordings: train of 1x, validation, test; epochs
+    "smoke": (16, 16, 16, 1),
+    "demo": (128, 64, 128, 12),
+    "paper": (2000, 500, 1000, 40),
+}
+TIMES = (1, 2, 4)
+SHOWN = ["mAP", "false positives per hour", "bark/howl confusion", "mean score where absent", "calibration error",
+         "fires on silence", "recall"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Trained arms and what they say: scores by (arm, seed), on the windows of `test`; thresholds from validation."""
+
+    dataset: Dataset
+    test: Material
+    truth: Labels
+    scores: Mapping[tuple[str, int], pd.DataFrame]
+    thresholds: Mapping[tuple[str, int], pd.Series]
+    seeds: Sequence[int]
+    arms: Sequence[str]
+    folder: Path
+
+
+def load(data: str, data_root: str, scale: str, seed: int = 0) -> Dataset:
+    """Recordings with ranges (source truth) and one label a clip (source scraped).
+
+    Raises
+    ------
+    AudiotkError
+        A data set without ranges that were judged.
+    """
+    train, val, test, _ = SIZES[check_scale(scale)]
+    if data == "embedded":
+        counts = {"n_train": train * max(TIMES), "n_val": val, "n_test": test}
+        return datasets.load(data, data_root or None, seed=seed, progress=True, **counts)
+    dataset = datasets.load(data, data_root or None)
+    if not _range_sources(dataset):
+        raise AudiotkError(
+            f"{data}: this experiment compares labelled ranges with clip labels, and no source of this data set gives "
+            "ranges; use data=embedded, or data=folder with a CSV of path,start_s,end_s,label"
+        )
+    return labels.with_clip_labels(dataset, source=_range_sources(dataset)[0])
+
+
+def _range_sources(dataset: Dataset) -> list[str]:
+    return [str(name) for name in dataset.sources.index if not dataset.sources.loc[name, "weak"]]
+
+
+def ranges(dataset: Dataset, recording: str | None = None) -> pd.DataFrame:
+    """What can be heard: recording, start_s, end_s, class_name; of one recording or all."""
+    table = events.truth_ranges(dataset.annotations, dataset.segments, _range_sources(dataset)[0])
+    return table if recording is None else table[table["recording"] == recording]
+
+
+def choose(dataset: Dataset, count: int = 6) -> dict[str, str]:
+    """Recording -> title for the first training recordings that hold two classes or more."""
+    kinds = ranges(dataset).groupby("recording")["class_name"].nunique()
+    names = [name for name in dataset.part("train")["recording"] if kinds.get(name, 0) >= 2][:count]
+    scraped = dataset.annotations[(dataset.annotations["source"] == "scraped") & (dataset.annotations["value"] == 1)]
+    label = scraped.merge(dataset.segments, on="segment").set_index("recording")["class_name"]
+    return {name: f"{name}: “{label.get(name, 'nothing')}”" for name in names}
+
+
+def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path) -> Outcome:
+    """Train all arms with all seeds; finished runs in `out` are used again."""
+    size, _, _, epochs = SIZES[check_scale(scale)]
+    truth, sr = _range_sources(dataset)[0], 16000
+    pool = load_material(dataset, "train", sr, WINDOW_S)
+    val = load_material(dataset, "val", sr, WINDOW_S)
+    test = load_material(dataset, "test", sr, WINDOW_S, HOP_S)
+    order = list(dataset.part("train")["recording"])
+    size = min(size, len(order))
+    once = pool.rows(order[:size])
+    config = TrainConfig(
+        sr=sr, clip_s=WINDOW_S, epochs=epochs, epoch_size=len(once.waves), batch_size=32, roll=True, gain_db=2.0
+    )
+
+    def clips(material: Material) -> Labels:
+        return labels.resolve(dataset, material.segments, ["scraped"])
+
+    def judged(material: Material) -> Labels:
+        return labels.resolve(dataset, material.segments, [truth])
+
+    duration_s = float(dataset.recordings["duration_s"].max())
+    whole = load_material(dataset, "train", sr, duration_s).rows(order[:size])
+    # as many seconds of sound a step and steps an epoch as the other arms
+    per_clip = max(1, round(len(once.waves) / size))
+    whole_config = replace(config, clip_s=duration_s, epoch_size=size, batch_size=max(2, 32 // per_clip))
+    arms = [
+        Arm(RANGES, once, judged(once), config),
+        Arm(CLIPS, once, clips(once), config),
+        Arm(WHOLE, whole, clips(whole), whole_config),
+    ]
+    for times in [times for times in TIMES[1:] if times * size <= len(order)]:
+        more = pool.rows(order[: times * size])
+        arms.append(Arm(f"{CLIPS} {times}x", more, clips(more), config))
+
+    val_truth, test_truth = judged(val), judged(test)
+    scores = train_arms(arms, (val, val_truth), {"val": val, "test": test}, seeds, Path(out) / "runs")
+    thresholds = {
+        key: metrics.thresholds(found["val"], val_truth, by="recall", at=RECALL) for key, found in scores.items()
+    }
+    return Outcome(
+        dataset, test, test_truth, {key: found["test"] for key, found in scores.items()}, thresholds,
+        list(seeds), [arm.name for arm in arms], Path(out) / "runs",
+    )  # fmt: skip
+
+
+def quiet_kinds(outcome: Outcome) -> pd.Series:
+    """Kind of silence or background of the test windows without any event (NaN elsewhere), index segment."""
+    if outcome.dataset.name == "embedded":
+        return embedded.quiet_kinds(outcome.dataset, outcome.test.segments)
+    absent = (outcome.truth.frame() == 0).all(axis=1)
+    return pd.Series("nothing", index=outcome.truth.segments).where(absent)
+
+
+def statistics(outcome: Outcome) -> dict[str, dict[str, dict[int, Statistic]]]:
+    """metric -> arm -> seed -> number of a set of test recordings, ready to be resampled."""
+    kinds = quiet_kinds(outcome)
+    found: dict[str, dict[str, dict[int, Statistic]]] = {}
+    for arm in outcome.arms:
+        for seed in outcome.seeds:
+            for metric, statistic in _of_run(outcome, arm, seed, kinds).items():
+                found.setdefault(metric, {}).setdefault(arm, {})[seed] = statistic
+    return found
+
+
+def _of_run(outcome: Outcome, arm: str, seed: int, kinds: pd.Series) -> dict[str, Statistic]:
+    scores, limits = outcome.scores[arm, seed], outcome.thresholds[arm, seed]
+    truth, recording = outcome.truth, outcome.test.recording
+    fires = (scores > limits).any(axis=1).astype(float).to_frame("any")
+    present = truth.select(scores.index, scores.columns).frame() == 1
+    silent = kinds.isin([*SILENCE_KINDS, "nothing"]).astype(float).to_frame("any")
+    by_recording = events.false_positives_by_recording(scores, truth, outcome.test.segments, limits)
+    statistics = {
+        "mAP": resample.map_statistic(scores, truth, recording),
+        "false positives per hour": resample.false_positive_statistic(by_recording),
+        "mean score where absent": resample.absent_score_statistic(scores, truth, recording),
+        "calibration error": resample.calibration_statistic(scores, truth, recording),
+        "fires on silence": resample.ratio_statistic(fires * silent, silent, recording),
+        "recall": resample.ratio_statistic(((scores > limits) & present) * 1.0, present * 1.0, recording),
+    }
+    if {"bark", "howl"} <= set(scores.columns):
+        statistics["bark/howl confusion"] = resample.confusion_statistic(scores, truth, limits, recording, PAIRS)
+    for kind in kinds.dropna().unique():
+        here = (kinds == kind).astype(float).to_frame("any")
+        statistics[f"fires on {kind}"] = resample.ratio_statistic(fires * here, here, recording)
+    return statistics
+
+
+def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int = 0) -> pd.DataFrame:
+    """Mean over seeds of each metric and arm with its 95 % interval over recordings and seeds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        metric, arm, value, low, high, n.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for metric, arms in found.items():
+        for arm, by_seed in arms.items():
+            zero = {
+                key: Statistic(one.recordings, lambda counts: np.zeros(len(counts))) for key, one in by_seed.items()
+            }
+            rows.append({"metric": metric, "arm": arm, **vars(stats.paired_bootstrap(by_seed, zero, rng))})
+    return pd.DataFrame(rows).drop(columns="level")
+
+
+def wide(summary: pd.DataFrame) -> pd.DataFrame:
+    """The metrics of `SHOWN` as text "value [low, high]", one row an arm."""
+    part = summary[summary["metric"].isin(SHOWN)]
+    text = [f"{item.value:.3f} [{item.low:.3f}, {item.high:.3f}]" for item in part.itertuples()]
+    table = part.assign(text=text).pivot(index="arm", columns="metric", values="text")
+    return table.reindex(index=list(dict.fromkeys(part["arm"])), columns=[m for m in SHOWN if m in set(part["metric"])])
+
+
+def by_kind(summary: pd.DataFrame) -> pd.DataFrame:
+    """Share of windows without event that fire: one row an arm, one column a kind of silence or background."""
+    part = summary[summary["metric"].str.startswith("fires on ") & (summary["metric"] != "fires on silence")]
+    kinds = part["metric"].str.removeprefix("fires on ")
+    order = [*SILENCE_KINDS, *sorted(set(kinds) - set(SILENCE_KINDS))]
+    table = part.assign(kind=kinds).pivot(index="arm", columns="kind", values="value")
+    return table.reindex(
+        index=list(dict.fromkeys(part["arm"])), columns=[kind for kind in order if kind in table.columns]
+    )
+
+
+def reliability(outcome: Outcome, arms: Sequence[str] = (RANGES, CLIPS)) -> dict[str, pd.DataFrame]:
+    """Reliability of the pooled classes and seeds of each arm, ten bins."""
+    truth, tables = outcome.truth.frame(), {}
+    for arm in arms:
+        scores = pd.concat([outcome.scores[arm, seed].add_prefix(f"{seed}:", axis=0) for seed in outcome.seeds])
+        judged = pd.concat([truth.add_prefix(f"{seed}:", axis=0) for seed in outcome.seeds])
+        table = metrics.reliability(scores, judged, n_bins=10)
+        tables[arm] = table[table["class_name"] == "(all)"]
+    return tables
+
+
+def labelled_ranges(dataset: Dataset) -> Statistic:
+    """Labelled ranges a recording minus one, over the training recordings in which something was labelled (B1.5)."""
+    counts = ranges(dataset).groupby("recording").size()
+    counts = counts[counts.index.isin(dataset.part("train")["recording"])]
+    extra = (counts - 1).astype(float).to_frame("extra")
+    names = pd.Series(extra.index, index=extra.index)
+    return resample.ratio_statistic(extra, extra * 0 + 1, names)
+
+
+def claims(
+    outcome: Outcome, found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], data: str, scale: str, seed: int = 0
+) -> pd.DataFrame:
+    """Claims B1.1 to B1.6 with effect, interval and verdict; index id."""
+    rng = np.random.default_rng(seed)
+
+    def compare(metric: str, arm: str, baseline: str, relative: bool = False) -> stats.Interval | None:
+        by_arm = found.get(metric, {})
+        if arm not in by_arm or baseline not in by_arm:
+            return None
+        return stats.paired_bootstrap(by_arm[arm], by_arm[baseline], rng, relative=relative)
+
+    effects = {
+        "B1.1": compare("false positives per hour", RANGES, CLIPS, relative=True),
+        "B1.2": compare("bark/howl confusion", RANGES, CLIPS),
+        "B1.3": compare("mean score where absent", RANGES, CLIPS),
+        "B1.4": compare("false positives per hour", f"{CLIPS} {max(TIMES)}x", CLIPS, relative=True),
+        "B1.5": stats.bootstrap(labelled_ranges(outcome.dataset), rng),
+        "B1.6": compare("fires on silence", CLIPS, RANGES),
+    }
+    return pd.DataFrame([stats.claim_row(name, effect, data, scale) for name, effect in effects.items()]).set_index(
+        "id"
+    )
+
+
+def results(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
+    """Rows of results.jsonl: each metric of each arm, and the effect behind each claim."""
+    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
+    measured = summary.to_dict("records")
+    effects = [
+        {**item, "metric": item["effect"], "arm": "effect", "experiment": name}
+        for name, item in ledger[ledger["value"].notna()].iterrows()
+    ]
+    rows = []
+    for item in [*measured, *effects]:
+        value = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
+        rows.append(row(item.get("experiment", EXPERIMENT), item["arm"], item["metric"], value, **about))
+    return rows
+
+
+def most_wrong(outcome: Outcome, arm: str = CLIPS) -> str:
+    """The test recording with the highest mean score of absent classes, among those that hold two classes or more."""
+    truth = outcome.truth.frame()
+    mean = pd.concat([outcome.scores[arm, seed] for seed in outcome.seeds]).groupby(level="segment").mean()
+    wrong = mean.where(truth == 0).mean(axis=1).groupby(outcome.test.recording.loc[mean.index].to_numpy()).mean()
+    present = truth.groupby(outcome.test.recording.loc[truth.index].to_numpy()).max().sum(axis=1)
+    return str(wrong[present >= 2].idxmax())
+
+
+def sound(outcome: Outcome, recording: str) -> np.ndarray:
+    """The wave (n,) of a recording at the sample rate of the test material."""
+    paths = outcome.dataset.recordings.set_index("recording")["path"]
+    return audio.load(str(paths[recording]), sr=outcome.test.sr)[0]
+
+
+def timeline(outcome: Outcome, recording: str, arms: Sequence[str] = (RANGES, CLIPS)) -> dict[str, pd.DataFrame]:
+    """Scores over time in one recording, a window every quarter of a second, mean over seeds; index centre in s."""
+    recordings = outcome.dataset.recordings
+    material = read_windows(recordings[recordings["recording"] == recording], outcome.test.sr, WINDOW_S, 0.25)
+    centre = material.segments[["start_s", "end_s"]].mean(axis=1).to_numpy()
+    found = {}
+    for arm in arms:
+        checkpoints = [load_checkpoint(run_folder(outcome.folder, arm, seed) / "best.pt") for seed in outcome.seeds]
+        parts = [score(one, material.waves, material.segments["segment"]) for one in checkpoints]
+        found[arm] = (sum(parts[1:], parts[0]) / len(parts)).set_axis(centre)
+    return found
