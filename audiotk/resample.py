@@ -1,0 +1,234 @@
+"""Numbers of resamples: what a metric is if each recording counts as often as it was drawn.
+
+Segments of one recording resemble each other, so the unit that is drawn with replacement is the recording (or a
+person, a device: whatever the caller passes as `recording_of_segment`), never the segment. A resample is a row of
+counts, how often each recording was drawn; a `Statistic` computes a number for many such rows at once, which makes
+thousands of resamples cheap. `audiotk.stats` makes intervals and tests of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from audiotk.metrics import Thresholds, aligned, class_thresholds, only_present, score_bins
+from audiotk.tables import AudiotkError, Labels
+
+CHUNK = 4_000_000  # cells of the largest temporary array
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number of a set of recordings, computed from how often each one was drawn.
+
+    ``of(counts)`` takes (B, G) float64 counts, columns in the order of `recordings`, and returns (B,) values, NaN =
+    undefined.
+    """
+
+    recordings: pd.Index  # (G,)
+    of: Callable[[np.ndarray], np.ndarray]
+
+    def value(self) -> float:
+        """The number with every recording counted once."""
+        return float(self.of(np.ones((1, len(self.recordings))))[0])
+
+
+def recording_codes(recording_of_segment: pd.Series, segments: pd.Index) -> tuple[np.ndarray, pd.Index]:
+    """Recording code of each segment, and the recordings in sorted order."""
+    missing = segments.difference(recording_of_segment.index, sort=False)
+    if len(missing) or recording_of_segment.index.has_duplicates:
+        raise AudiotkError(
+            "recording_of_segment must be a Series with each segment once as index; "
+            f"{len(missing)} of {len(segments)} segments are missing (first: {list(missing[:1])}), "
+            f"{recording_of_segment.index.duplicated().sum()} are duplicate"
+        )
+    code, recordings = pd.factorize(recording_of_segment[segments], sort=True)
+    if (code < 0).any():
+        raise AudiotkError(f"recording_of_segment is missing for segment {segments[code < 0][0]!r}")
+    return code, pd.Index(recordings)
+
+
+def map_statistic(
+    scores: pd.DataFrame, labels: Labels | pd.DataFrame, recording_of_segment: pd.Series, class_name: str | None = None
+) -> Statistic:
+    """Macro mAP (or the AP of one class), as `metrics.mean_average_precision` on rows repeated as often as drawn.
+
+    A class that has no positive or no negative in a resample is left out of the mean of that resample, as in the
+    metric itself.
+
+    Parameters
+    ----------
+    scores, labels
+        As for `metrics.aligned`.
+    recording_of_segment : Series
+        Index segment, values recording: ``segments.set_index("segment").recording``.
+    class_name : str, optional
+        This class only.
+
+    Raises
+    ------
+    AudiotkError
+        As `metrics.aligned`; a segment without recording; unknown class.
+    """
+    s, y, segments, classes = aligned(scores, labels)
+    code, recordings = recording_codes(recording_of_segment, segments)
+    if class_name is not None and class_name not in classes:
+        raise AudiotkError(f"class_name must be one of {list(classes)}, got {class_name!r}")
+    chosen = range(len(classes)) if class_name is None else [classes.get_loc(class_name)]
+    known = [np.isfinite(y[:, c]) for c in chosen]
+    parts = [_ap_blocks(s[k, c], y[k, c], code[k], len(recordings)) for c, k in zip(chosen, known, strict=True)]
+
+    def of(counts: np.ndarray) -> np.ndarray:
+        ap = np.stack([_block_ap(part, counts) for part in parts])  # (C, B)
+        return _mean_of_defined(ap)
+
+    return Statistic(recordings, of)
+
+
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is not NaN; NaN where all is."""
+    defined = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(defined, values, 0).sum(axis=0) / defined.sum(axis=0)
+
+
+def _ap_blocks(s: np.ndarray, y: np.ndarray, code: np.ndarray, n_recordings: int) -> tuple[Any, Any, np.ndarray]:
+    """Sort once: rows by descending score, cut behind every group of tied scores that holds a positive.
+
+    Average precision changes at these K cuts only, so all a resample needs are the weights of all rows and of the
+    positive rows in each block: two (K, G) sparse matrices of counts by recording, and the number of negatives of
+    each recording (G,).
+    """
+    order = np.argsort(-s, kind="stable")
+    s, y, code = s[order], y[order], code[order]
+    tie = np.cumsum(np.concatenate([[0], s[1:] != s[:-1]])) if len(s) else np.zeros(0, int)  # (n,) tied scores
+    cuts = np.unique(tie[y == 1])  # (K,) groups with a positive
+    block = np.searchsorted(cuts, tie)  # rows behind the last cut get K and do not matter
+    inside, positive = block < len(cuts), y == 1
+    shape = (len(cuts), n_recordings)
+
+    def by_block(rows: np.ndarray) -> sparse.csr_array:
+        return sparse.csr_array((np.ones(rows.sum()), (block[rows], code[rows])), shape=shape)
+
+    return by_block(inside), by_block(positive), np.bincount(code[y == 0], minlength=n_recordings).astype(float)
+
+
+def _block_ap(part: tuple[Any, Any, np.ndarray], counts: np.ndarray) -> np.ndarray:
+    every, positive, negatives = part
+    ap = np.full(len(counts), np.nan)
+    step = max(1, CHUNK // max(1, every.shape[0]))
+    for first in range(0, len(counts), step):
+        drawn = np.ascontiguousarray(counts[first : first + step].T)  # (G, b)
+        gained = positive @ drawn  # (K, b) weight of positives in each block
+        true, fired = gained.cumsum(axis=0), (every @ drawn).cumsum(axis=0)
+        hits = gained * np.divide(true, fired, out=np.zeros_like(true), where=fired > 0)  # recall step times precision
+        total = gained.sum(axis=0)
+        defined = (total > 0) & (negatives @ drawn > 0)
+        ap[first : first + step][defined] = hits.sum(axis=0)[defined] / total[defined]
+    return ap
+
+
+def ratio_statistic(
+    numerator: pd.DataFrame, denominator: pd.DataFrame, recording: pd.Series, combine: Literal["mean", "sum"] = "mean"
+) -> Statistic:
+    """Sum of `numerator` / sum of `denominator` for each column, then their mean or sum.
+
+    Rates, means, shares and Brier scores are such ratios: ``ratio_statistic(scores.where(absent, 0.0), absent,
+    recording_of_segment)`` with ``absent = labels.frame() == 0`` is the mean score where a class is absent.
+
+    Parameters
+    ----------
+    numerator, denominator : DataFrame [shape=(n, k)]
+        Same index and columns; no NaN.
+    recording : Series
+        Recording of each row, found by its index.
+    combine
+        "mean" leaves out columns whose denominator is 0 in a resample; with "sum" the resample is then undefined.
+    """
+    if not (numerator.index.equals(denominator.index) and numerator.columns.equals(denominator.columns)):
+        raise AudiotkError(
+            f"numerator {numerator.shape} and denominator {denominator.shape} must have equal index and columns"
+        )
+    if numerator.isna().to_numpy().any() or denominator.isna().to_numpy().any():
+        raise AudiotkError("numerator and denominator must not hold NaN: set both to 0 where a row does not count")
+    code, recordings = recording_codes(recording, numerator.index)
+
+    def by_recording(table: pd.DataFrame) -> np.ndarray:
+        sums = np.zeros((len(recordings), table.shape[1]))
+        np.add.at(sums, code, table.to_numpy(np.float64))
+        return sums  # (G, k)
+
+    above, below = by_recording(numerator), by_recording(denominator)
+
+    def of(counts: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratios = (counts @ above) / np.where(counts @ below == 0, np.nan, counts @ below)  # (B, k)
+        return _mean_of_defined(ratios.T) if combine == "mean" else ratios.sum(axis=1)
+
+    return Statistic(recordings, of)
+
+
+def false_positive_statistic(table: pd.DataFrame) -> Statistic:
+    """False positives per hour, summed over the classes, of a table from `events.false_positives_by_recording`.
+
+    Classes without threshold or without absent audio are left out, as in `events.false_positives_per_hour`.
+    """
+    wide = table.pivot(index="recording", columns="class_name", values=["false_positives", "absent_s"]).astype(float)
+    count, hours = wide["false_positives"], wide["absent_s"] / 3600
+    keep = count.columns[count.notna().all() & (hours.sum() > 0)]
+    return ratio_statistic(count[keep], hours[keep], pd.Series(wide.index, index=wide.index), combine="sum")
+
+
+def absent_score_statistic(
+    scores: pd.DataFrame, labels: Labels | pd.DataFrame, recording_of_segment: pd.Series
+) -> Statistic:
+    """Mean score where a class was judged absent, macro mean over classes (`metrics.mean_scores`)."""
+    s, y, segments, classes = aligned(scores, labels)
+    absent = pd.DataFrame(y == 0, index=segments, columns=classes)
+    return ratio_statistic(pd.DataFrame(s, segments, classes).where(absent, 0.0), absent, recording_of_segment)
+
+
+def confusion_statistic(
+    scores: pd.DataFrame,
+    labels: Labels | pd.DataFrame,
+    thresholds: Thresholds,
+    recording_of_segment: pd.Series,
+    pairs: list[tuple[str, str]],
+) -> Statistic:
+    """Mean of the cells (present, fired) of `metrics.confusion`, as ``[("bark", "howl"), ("howl", "bark")]``."""
+    s, y, segments, classes = aligned(scores, labels)
+    fires, only = s > class_thresholds(thresholds, classes), only_present(y)
+    unknown = {name for pair in pairs for name in pair} - set(classes)
+    if unknown or not pairs:
+        raise AudiotkError(f"pairs must name two of {list(classes)} each, got {pairs}, unknown {sorted(unknown)}")
+    at = [(classes.get_loc(present), classes.get_loc(fired)) for present, fired in pairs]
+    names = [f"{present} > {fired}" for present, fired in pairs]
+    below = pd.DataFrame(np.stack([only[:, a] for a, _ in at], axis=1), index=segments, columns=names)
+    above = below & np.stack([fires[:, b] for _, b in at], axis=1)
+    return ratio_statistic(above, below, recording_of_segment)
+
+
+def calibration_statistic(
+    scores: pd.DataFrame, labels: Labels | pd.DataFrame, recording_of_segment: pd.Series, n_bins: int = 15
+) -> Statistic:
+    """ece_error over the pooled cells of all classes (row "(all)" of `metrics.calibration`)."""
+    s, y, segments, _ = aligned(scores, labels)
+    code, recordings = recording_codes(recording_of_segment, segments)
+    rows, columns = np.nonzero(np.isfinite(y))
+    gap, n = np.zeros((len(recordings), n_bins)), np.bincount(code[rows], minlength=len(recordings))
+    np.add.at(gap, (code[rows], score_bins(s[rows, columns], n_bins)), s[rows, columns] - y[rows, columns])
+
+    def of(counts: np.ndarray) -> np.ndarray:
+        cells = counts @ n
+        return np.abs(counts @ gap).sum(axis=1) / np.where(cells == 0, np.nan, cells)
+
+    return Statistic(recordings, of)
+
+
+def resample_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of `n` recordings is drawn in each of `n_boot` resamples of n draws: (n_boot, n) float64."""
+    drawn = rng.integers(n, size=(n_boot, n)) + np.arange(n_boot)[:, None] * n
+    return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(np.float64)

@@ -1,0 +1,299 @@
+"""How sure are we? Bootstrap over source recordings, paired tests, and the verdict on a claim of the sources.
+
+An interval answers "what if we had recorded other dogs in other rooms", so recordings are resampled, see
+`audiotk.resample`, which also holds the statistics that go in here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from audiotk.metrics import aligned
+from audiotk.resample import Statistic, map_statistic, recording_codes, resample_counts
+from audiotk.tables import AudiotkError, Labels
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its bootstrap interval.
+
+    low and high are NaN when the interval is unbounded: too many resamples in which the number was undefined.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    n: int  # recordings that were resampled
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def _interval(value: float, draws: np.ndarray, level: float, n: int) -> Interval:
+    """Expanded percentile interval; an undefined draw could have been anything: it counts below low and above high."""
+    if not 0 < level < 1:
+        raise AudiotkError(f"level must lie between 0 and 1, got {level}")
+    tail = stats.norm.sf(np.sqrt(n / (n - 1)) * stats.t.isf((1 - level) / 2, n - 1))
+    undefined = ~np.isfinite(draws)
+    low = float(np.quantile(np.where(undefined, -np.inf, draws), tail, method="lower"))
+    high = float(np.quantile(np.where(undefined, np.inf, draws), 1 - tail, method="higher"))
+    low, high = (end if np.isfinite(end) else np.nan for end in (low, high))
+    return Interval(value, low, high, level, n)
+
+
+def bootstrap(statistic: Statistic, rng: np.random.Generator, n_boot: int = 1000, level: float = 0.95) -> Interval:
+    """Bootstrap interval over recordings.
+
+    Percentile interval, widened for few recordings as a t interval is (Hesterberg 2015, "expanded"). In 400
+    simulations with 20, 60 and 240 recordings the 95 % interval of mAP held the truth in 94, 95 and 93 %; plain
+    percentiles in 90, 92 and 93 %. A count that is 0 in every recording stays 0 in every resample: [0, 0] does
+    not say that it is 0 elsewhere (of n recordings, up to about 3 / n of all could differ).
+
+    Parameters
+    ----------
+    statistic
+        From `audiotk.resample`, or your own.
+    rng
+        Source of the draws; the same state gives the same interval.
+    n_boot
+        Number of resamples.
+    level
+        Nominal coverage. A resample in which the statistic is undefined counts as lying outside on both sides; if
+        these are more than the tails hold, the interval is unbounded and low and high are NaN.
+
+    Raises
+    ------
+    AudiotkError
+        Fewer than two recordings, or level outside (0, 1).
+    """
+    n = len(statistic.recordings)
+    if n < 2:
+        raise AudiotkError(f"an interval over recordings needs at least 2 of them, got {n}")
+    return _interval(statistic.value(), statistic.of(resample_counts(n, n_boot, rng)), level, n)
+
+
+def bootstrap_map(
+    scores: pd.DataFrame,
+    labels: Labels | pd.DataFrame,
+    recording_of_segment: pd.Series,
+    rng: np.random.Generator,
+    n_boot: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Macro mAP with its interval: `bootstrap` of `map_statistic`."""
+    return bootstrap(map_statistic(scores, labels, recording_of_segment), rng, n_boot, level)
+
+
+def paired_bootstrap(
+    arm: Mapping[int, Statistic],
+    baseline: Mapping[int, Statistic],
+    rng: np.random.Generator,
+    n_boot: int = 1000,
+    level: float = 0.95,
+    relative: bool = False,
+) -> Interval:
+    """Difference of two arms on the same recordings, averaged over seeds: mean of `arm` minus mean of `baseline`.
+
+    Every resample draws recordings, the same for both arms and all seeds. With S >= 2 seeds the weights of the seeds
+    also vary, so that the mean over seeds spreads as the mean of S normal differences with unknown variance does:
+    Student's t with S - 1 degrees of freedom. (Drawing seeds with replacement is too narrow: of 3 seeds with much
+    more spread than recordings, its 95 % intervals held the truth in under 90 % of simulations, these in 96 %.) Two
+    or three seeds therefore give wide intervals unless the seeds agree; with one seed the interval says nothing about
+    other seeds.
+
+    Parameters
+    ----------
+    arm, baseline : Mapping seed -> Statistic
+        The same seeds and recordings in both.
+    rng, n_boot, level
+        As for `bootstrap`.
+    relative
+        Divide the difference by the baseline's mean: -0.5 = half of the baseline.
+
+    Raises
+    ------
+    AudiotkError
+        The seeds or the recordings of the two arms differ; fewer than two recordings.
+    """
+    if set(arm) != set(baseline) or not arm:
+        raise AudiotkError(f"both arms need the same seeds, at least one; got {sorted(arm)} and {sorted(baseline)}")
+    seeds = sorted(arm)
+    recordings = arm[seeds[0]].recordings
+    for name, statistics in (("arm", arm), ("baseline", baseline)):
+        for seed in seeds:
+            if not statistics[seed].recordings.equals(recordings):
+                raise AudiotkError(
+                    f"both arms must be tested on the same recordings: {len(recordings)} in the first, "
+                    f"{len(statistics[seed].recordings)} or other ones in {name}, seed {seed}"
+                )
+    if len(recordings) < 2:
+        raise AudiotkError(f"an interval over recordings needs at least 2 of them, got {len(recordings)}")
+    counts = np.concatenate([np.ones((1, len(recordings))), resample_counts(len(recordings), n_boot, rng)])
+    deviation = _seed_deviations(len(seeds), n_boot, rng)  # (1 + B, S), row 0 is the estimate itself
+    ours, theirs = (np.stack([of[seed].of(counts) for seed in seeds], axis=1) for of in (arm, baseline))  # (1 + B, S)
+    a, b = ours.mean(axis=1), theirs.mean(axis=1)
+    da, db = (deviation * ours).sum(axis=1), (deviation * theirs).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # the seeds' part of a ratio is linearised: db is heavy-tailed
+        effect = (a - b) / b + (da - a / b * db) / b if relative else a - b + da - db
+    return _interval(float(effect[0]), effect[1:], level, len(recordings))
+
+
+def _seed_deviations(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
+    """(1 + n_boot, n) weights: sum 0; n numbers times these sum to t(n - 1) * the standard error of their mean."""
+    normal = rng.normal(size=(n_boot, n))
+    chi = np.sqrt(rng.chisquare(max(n - 1, 1), size=(n_boot, 1)) / max(n - 1, 1))
+    deviation = (normal - normal.mean(axis=1, keepdims=True)) / (chi * np.sqrt(n * max(n - 1, 1)))
+    return np.concatenate([np.zeros((1, n)), deviation])
+
+
+def sign_flip_test(differences: np.ndarray, rng: np.random.Generator, n_flips: int = 9999) -> float:
+    """Two-sided p-value of "the paired differences are symmetric around 0" (Fisher): their mean against random signs.
+
+    Parameters
+    ----------
+    differences : array [shape=(n,)]
+        One per independent pair: per recording, or per seed.
+    rng, n_flips
+        With n <= 13 all 2^n signs are tried and `rng` is not used; otherwise `n_flips` random ones, p = (1 + as
+        extreme) / (1 + n_flips).
+
+    Raises
+    ------
+    AudiotkError
+        No difference, or one that is not finite.
+    """
+    d = np.asarray(differences, dtype=np.float64).ravel()
+    if len(d) == 0 or not np.isfinite(d).all():
+        raise AudiotkError(
+            f"the test needs finite differences, got {len(d)}, {(~np.isfinite(d)).sum()} of them not finite"
+        )
+    exact = len(d) <= 13
+    if exact:
+        signs = 1.0 - 2.0 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)  # (2^n, n)
+    else:
+        signs = rng.choice([-1.0, 1.0], size=(n_flips, len(d)))
+    extreme = (np.abs(signs @ d) >= abs(d.sum()) - 1e-12 * np.abs(d).sum()).sum()
+    return float(extreme / len(signs) if exact else (1 + extreme) / (1 + len(signs)))
+
+
+def permutation_test_map(
+    scores: pd.DataFrame,
+    baseline: pd.DataFrame,
+    labels: Labels | pd.DataFrame,
+    recording_of_segment: pd.Series,
+    rng: np.random.Generator,
+    n_flips: int = 999,
+) -> float:
+    """Two-sided p-value of "the two arms are interchangeable" for the difference in mAP.
+
+    Swaps the scores of the two arms for random recordings. As the arms' scores may differ in scale, each arm's scores
+    are first replaced by their ranks within the class, which changes no AP. p = (1 + as extreme) / (1 + n_flips).
+    """
+    _, y, segments, classes = aligned(scores, labels)
+    truth = pd.DataFrame(y, index=segments, columns=classes)
+    code, recordings = recording_codes(recording_of_segment, segments)
+    both = [aligned(table, truth).scores for table in (scores, baseline)]
+    for c in range(len(classes)):
+        for s in both:
+            s[:, c] = pd.Series(s[:, c]).where(np.isfinite(y[:, c])).rank().fillna(0).to_numpy()
+    ids = [f"{arm}{segment}" for arm in "ab" for segment in segments]
+    stacked = map_statistic(
+        pd.DataFrame(np.concatenate(both), index=ids, columns=classes),
+        pd.DataFrame(np.concatenate([y, y]), index=ids, columns=classes),
+        pd.Series([*code, *(code + len(recordings))], index=ids),
+    )
+    swap = rng.integers(2, size=(n_flips + 1, len(recordings))).astype(np.float64)
+    swap[0] = 0
+    difference = stacked.of(np.hstack([1 - swap, swap])) - stacked.of(np.hstack([swap, 1 - swap]))
+    extreme = (np.abs(difference[1:]) >= abs(difference[0]) - 1e-12).sum()
+    return float((1 + extreme) / (1 + n_flips))
+
+
+DIRECTIONS = ("higher", "lower", "not higher", "not lower")
+NEEDS_DATA = "needs data we lack"
+
+
+def verdict(effect: Interval, direction: str, smallest_effect: float) -> str:
+    """What an interval says about a claim, by a rule fixed before there are results.
+
+    The claim "higher" is that the effect is at least `smallest_effect`, the smallest one worth acting on (Lakens
+    2018):
+
+    - "reproduced" if the whole interval lies there (low >= smallest_effect and low > 0),
+    - "not reproduced" if the whole interval lies elsewhere (high < smallest_effect or high <= 0),
+    - "inconclusive at this scale" otherwise, and for an unbounded or undefined interval.
+
+    "lower" is the same for minus the effect. "not higher" and "not lower" claim that there is none ("more data does not
+    help"): reproduced where "higher" or "lower" is not reproduced, and the other way round.
+
+    Raises
+    ------
+    AudiotkError
+        Unknown direction, negative or non-finite smallest_effect.
+    """
+    if direction not in DIRECTIONS or not 0 <= smallest_effect < np.inf:
+        raise AudiotkError(
+            f"direction must be one of {DIRECTIONS} and smallest_effect a number >= 0, "
+            f"got {direction!r} and {smallest_effect!r}"
+        )
+    ends = (effect.low, effect.high) if direction.endswith("higher") else (-effect.high, -effect.low)
+    if not np.isfinite([*ends, effect.value]).all():
+        return "inconclusive at this scale"
+    there = ends[0] >= smallest_effect and ends[0] > 0
+    elsewhere = ends[1] < smallest_effect or ends[1] <= 0
+    if not (there or elsewhere):
+        return "inconclusive at this scale"
+    return "reproduced" if there != direction.startswith("not") else "not reproduced"
+
+
+def claims() -> pd.DataFrame:
+    """The ledger of the sources' claims, from ``claims.json``; read it before the experiment, not after.
+
+    Returns
+    -------
+    DataFrame, index id
+        claim (in our words), source, place, printed (the value printed there, None if there is none), experiment
+        (notebook), effect (what is measured, and between which arms), direction (one of `DIRECTIONS`),
+        smallest_effect (in the unit of the effect).
+    """
+    rows = json.loads(resources.files("audiotk").joinpath("claims.json").read_text(encoding="utf-8"))
+    return pd.DataFrame(rows).set_index("id")
+
+
+def claim_row(claim_id: str, effect: Interval | None, data: str, scale: str) -> dict[str, Any]:
+    """One row of the table of claims: the ledger's row, our effect with its interval, the verdict, data and scale.
+
+    Parameters
+    ----------
+    claim_id
+        Such as "B1.1".
+    effect
+        Interval of what the ledger's `effect` says; None if it cannot be measured here.
+    data, scale
+        Data set and scale of the run.
+
+    Returns
+    -------
+    dict
+        id and the columns of `claims`, then value, low, high, n (None without a number), verdict, data, scale.
+
+    Raises
+    ------
+    AudiotkError
+        Unknown claim.
+    """
+    ledger = claims()
+    if claim_id not in ledger.index:
+        raise AudiotkError(f"claim must be one of {list(ledger.index)}, got {claim_id!r}")
+    row: dict[str, Any] = {"id": claim_id, **{str(name): value for name, value in ledger.loc[claim_id].items()}}
+    numbers = {name: getattr(effect, name, np.nan) for name in ("value", "low", "high", "n")}
+    ends = {name: number if np.isfinite(number) else None for name, number in numbers.items()}
+    said = NEEDS_DATA if effect is None else verdict(effect, row["direction"], row["smallest_effect"])
+    return {**row, **ends, "verdict": said, "data": data, "scale": scale}
