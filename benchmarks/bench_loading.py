@@ -1,0 +1,114 @@
+"""Loading and features: 10 s recordings a second from 44.1 kHz files to a 16 kHz log-mel, ours against a librosa loop.
+
+Both sides read the same files in the same run, in turns; the best of the repeats counts. Ours is
+``audio.load_segments`` (threads) and ``features.LogMel`` on batches; theirs is ``librosa.load(sr=16000)``,
+``melspectrogram`` and ``power_to_db``, one file after the other. Sound: real ESC-10 recordings in pairs where they are
+(``../shared/data`` or ``AUDIOTK_TEST_DATA``), else synthetic noise.
+
+    python benchmarks/bench_loading.py --n 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pandas as pd
+import soundfile as sf
+import torch
+
+from audiotk.audio import load_segments
+from audiotk.features import LogMel
+from audiotk.tables import whole_recordings
+
+SR, FILE_SR, SECONDS = 16_000, 44_100, 10
+MEL = {"n_fft": 1024, "hop_length": 320, "n_mels": 64}
+
+
+def make_files(folder: Path, n: int, suffix: str) -> list[Path]:
+    """`n` files of 10 s: two ESC-10 recordings each, or noise."""
+    data = Path(os.environ.get("AUDIOTK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    real = sorted((data / "esc10" / "audio").glob("*.ogg"))
+    rng = np.random.default_rng(0)
+    paths = []
+    for k in range(n):
+        if real:
+            parts = [sf.read(real[(2 * k + i) % len(real)], dtype="float32")[0] for i in (0, 1)]
+            wave = np.resize(np.concatenate(parts), SECONDS * FILE_SR)
+        else:
+            wave = 0.1 * rng.standard_normal(SECONDS * FILE_SR).astype(np.float32)
+        paths.append(folder / f"{k}{suffix}")
+        sf.write(paths[-1], wave, FILE_SR)
+    return paths
+
+
+def by_librosa(paths: list[Path]) -> None:
+    for path in paths:
+        wave, sr = librosa.load(path, sr=SR)
+        librosa.power_to_db(librosa.feature.melspectrogram(y=wave, sr=sr, **MEL))
+
+
+def by_audiotk(paths: list[Path], front: LogMel, batch: int, workers: int | None) -> None:
+    names = [str(path) for path in paths]
+    columns = {"recording": names, "path": names, "group": names, "duration_s": float(SECONDS), "sr": FILE_SR}
+    recordings = pd.DataFrame(columns)
+    segments = whole_recordings(recordings)
+
+    def load(start: int) -> torch.Tensor:
+        waves, found, _ = load_segments(recordings, segments[start : start + batch], SR, workers=workers)
+        assert len(found) == len(segments[start : start + batch])
+        return torch.from_numpy(waves)
+
+    starts = range(0, len(paths), batch)
+    with ThreadPoolExecutor(1) as ahead, torch.inference_mode():  # one batch is loaded while another is transformed
+        for waves in ahead.map(load, starts):
+            front(waves)
+
+
+def seconds(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall-clock and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=60, help="files of each format")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
+    parser.add_argument("--batch", type=int, default=32, help="recordings in a batch of ours")
+    parser.add_argument("--workers", type=int, default=None, help="threads of ours (default: one for each core)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # the cores are busy decoding
+    front = LogMel(SR)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".ogg", ".wav"):
+            paths = make_files(Path(folder), options.n, suffix)
+            sides = {
+                "librosa loop": lambda paths=paths: by_librosa(paths),
+                "audiotk": lambda paths=paths: by_audiotk(paths, front, options.batch, options.workers),
+            }
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+            for _ in range(options.repeats + 1):  # the first turn warms up
+                for name, work in sides.items():
+                    times[name].append(seconds(work))
+            best = {name: np.min(turns[1:], axis=0) for name, turns in times.items()}
+            for name, (wall, cpu) in best.items():
+                ratio = best["librosa loop"][0] / wall
+                rows.append((suffix[1:].upper(), name, options.n / wall, 1e3 * cpu / options.n, ratio))
+    print(f"{os.cpu_count()} cores, {options.n} recordings of {SECONDS} s, best of {options.repeats}")
+    print(f"{'format':8}{'side':16}{'recordings/s':>14}{'CPU ms each':>14}{'ratio':>8}")
+    for kind, name, rate, cpu, ratio in rows:
+        print(f"{kind:8}{name:16}{rate:14.0f}{cpu:14.2f}{ratio:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
