@@ -51,9 +51,8 @@ def use_in_notebook() -> None:
 
 
 def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(**grid)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**grid)
 
 
 def players(sounds: Sequence[tuple[str, np.ndarray]], sr: int, seconds: float = 4.0) -> Any:
@@ -99,6 +98,7 @@ def _ranges(axes: Axes, ranges: pd.DataFrame, classes: Sequence[str], colour: st
     axes.tick_params(length=0)
 
 
+@mpl.rc_context(STYLE)
 def recordings(
     recordings: pd.DataFrame,
     titles: Mapping[str, str],
@@ -120,9 +120,9 @@ def recordings(
         Lanes of the ranges.
     """
     rows = -(-len(titles) // columns)
-    ratios = [3, 1.3] * rows if ranges is not None else [1] * rows
+    ratios = [3, 2] * rows if ranges is not None else [1] * rows
     grid = {"nrows": len(ratios), "ncols": columns, "squeeze": False, "height_ratios": ratios, "sharex": "col"}
-    figure, axes = _figure(3.6 * columns, (2.7 if ranges is not None else 1.9) * rows, **grid)
+    figure, axes = _figure(3.6 * columns, (3.1 if ranges is not None else 1.9) * rows, **grid)
     paths = recordings.set_index("recording")["path"]
     step = 2 if ranges is not None else 1
     for place, (name, title) in enumerate(titles.items()):
@@ -142,6 +142,7 @@ def recordings(
     return figure
 
 
+@mpl.rc_context(STYLE)
 def label_counts(counts: Mapping[str, pd.DataFrame]) -> Figure:
     """Present, absent and unknown segments of each class: `counts` maps a split (or source) to `Labels.counts()`."""
     classes = list(next(iter(counts.values())).index)
@@ -159,6 +160,7 @@ def label_counts(counts: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+@mpl.rc_context(STYLE)
 def history(table: pd.DataFrame, best_epoch: int) -> Figure:
     """Training loss and validation mAP over epochs, the kept epoch marked."""
     figure, axes = _figure(7.2, 2.2, ncols=2)
@@ -173,6 +175,7 @@ def history(table: pd.DataFrame, best_epoch: int) -> Figure:
     return figure
 
 
+@mpl.rc_context(STYLE)
 def intervals(table: pd.DataFrame, xlabel: str, highlight: str | None = None) -> Figure:
     """Values with their intervals, one line a row: index name, columns value, low, high; sorted as given."""
     figure, axes = _figure(6.4, 0.7 + 0.24 * len(table))
@@ -192,6 +195,7 @@ def _dots(axes: Axes, table: pd.DataFrame, colours: Sequence[str]) -> None:
     axes.set_axisbelow(True)
 
 
+@mpl.rc_context(STYLE)
 def arms(table: pd.DataFrame, metrics: Sequence[str], columns: int = 2) -> Figure:
     """One panel a metric, one line an arm: `table` has metric, arm, value, low, high."""
     rows = -(-len(metrics) // columns)
@@ -209,6 +213,7 @@ def arms(table: pd.DataFrame, metrics: Sequence[str], columns: int = 2) -> Figur
     return figure
 
 
+@mpl.rc_context(STYLE)
 def heatmap(table: pd.DataFrame, title: str) -> Figure:
     """Shares in [0, 1] as a picture with the numbers in it: rows and columns as in `table`."""
     figure, axes = _figure(1.8 + 0.95 * table.shape[1], 0.9 + 0.36 * table.shape[0])
@@ -224,6 +229,7 @@ def heatmap(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+@mpl.rc_context(STYLE)
 def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Share of present segments against the mean score of each bin, one line an arm; dots grow with the bin's size.
 
@@ -240,6 +246,7 @@ def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+@mpl.rc_context(STYLE)
 def timeline(
     wave: np.ndarray, sr: int, ranges: pd.DataFrame, scores: Mapping[str, pd.DataFrame], title: str = ""
 ) -> Figure:

@@ -1,9 +1,10 @@
-"""Write a file wholly or not at all, and know where audiotk keeps what it can make again."""
+"""Write a file wholly or not at all, where audiotk keeps what it can make again, and which commit this is."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,3 +55,17 @@ def cache_dir() -> Path:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "audiotk"
+
+
+def package_commit() -> str | None:
+    """Commit of the checkout that audiotk runs from, with ``-dirty`` after local edits; None outside a checkout."""
+    here = Path(__file__).parent
+    # the first question fails where the package was installed into a folder that another project's git knows
+    questions = ("ls-files --error-unmatch __init__.py", "describe --always --dirty --abbrev=12 --exclude=*")
+    try:
+        for question in questions:
+            command = ["git", *question.split()]
+            told = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.strip()

@@ -14,11 +14,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -32,15 +31,8 @@ from tqdm.auto import tqdm
 from audiotk import augment, losses, metrics, models
 from audiotk.files import atomic
 from audiotk.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from audiotk.models.predict import Waves, predict_logits, prefetch, score
 from audiotk.tables import AudiotkError, Labels
-
-
-class Waves(Protocol):
-    """Anything that gives waveforms by row: an array (n, samples), a memory map, or `audio.LazyWaves`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +107,10 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """The model of the best epoch."""
         return load_checkpoint(self.folder / "best.pt")
+
+    def score(self, waves: Waves, segments: Any) -> pd.DataFrame:
+        """Scores of the best epoch's model, see :func:`audiotk.models.predict.score`."""
+        return score(self.checkpoint(), waves, segments)
 
 
 def train(
@@ -209,53 +205,6 @@ def make_fabric(precision: str = "32-true") -> Fabric:
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     nodes = world // local if local else 1
     return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision)  # type: ignore[arg-type]
-
-
-def score(
-    model: nn.Module | Checkpoint | Run, waves: Waves, segments: Any, classes: Any = None, batch_size: int = 32
-) -> pd.DataFrame:
-    """Scores (probabilities) of a trained model.
-
-    Parameters
-    ----------
-    model
-        A run, a checkpoint, or a model with its `classes`.
-    waves
-        (n, samples) at the model's sample rate.
-    segments
-        n segment ids: the index of the result.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Shape (n, n_classes), float64 sigmoids of the logits.
-    """
-    if isinstance(model, Run):
-        model = model.checkpoint()
-    if isinstance(model, Checkpoint):
-        model, classes = model.model, model.classes
-    if len(waves) != len(segments):
-        raise AudiotkError(f"score: {len(waves)} waveforms and {len(segments)} segments differ in number")
-    logits = predict_logits(model, waves, batch_size)
-    index = pd.Index(segments, dtype="str", name="segment")
-    return pd.DataFrame(
-        1 / (1 + np.exp(-logits.astype(np.float64))), index=index, columns=pd.Index(classes, dtype="str")
-    )
-
-
-@torch.inference_mode()
-def predict_logits(model: nn.Module, waves: Waves, batch_size: int = 32, rows: np.ndarray | None = None) -> np.ndarray:
-    """Logits of a model in evaluation mode: float32 (n_rows, n_classes)."""
-    rows = np.arange(len(waves)) if rows is None else rows
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    logits = [
-        model(torch.as_tensor(np.asarray(wave), device=device)).float().cpu() for wave in _prefetch(waves, blocks)
-    ]
-    model.train(training)
-    return torch.cat(logits).numpy()
 
 
 class _TrainState:
@@ -359,7 +308,7 @@ def _batches(
     blocks = [
         block[fabric.global_rank :: fabric.world_size] for block in np.array_split(order, _steps(config, len(waves)))
     ]
-    for place, (rows, array) in enumerate(zip(blocks, _prefetch(waves, blocks), strict=True)):
+    for place, (rows, array) in enumerate(zip(blocks, prefetch(waves, blocks), strict=True)):
         rng = np.random.default_rng([config.seed, epoch, place, fabric.global_rank])
         wave, target = (
             torch.as_tensor(array, device=fabric.device),
@@ -374,16 +323,6 @@ def _batches(
             wave = augment.add_noise(wave, config.noise_snr_db, rng)
         hide = partial(augment.mask_spectrogram, masks=config.masks, share=config.mask_share, rng=rng)
         yield wave, target, hide if config.masks else None
-
-
-def _prefetch(waves: Waves, blocks: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Waveforms of each block of rows, the next one being read while the current one is used."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = pool.submit(waves.__getitem__, blocks[0])
-        for block in blocks[1:]:
-            array, ahead = ahead.result(), pool.submit(waves.__getitem__, block)
-            yield array
-        yield ahead.result()
 
 
 def _gather_logits(model: nn.Module, waves: Waves, batch_size: int, fabric: Fabric) -> np.ndarray:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from audiotk.errors import AudiotkError
+from audiotk.files import package_commit
 from audiotk.losses import masked_bce
 from audiotk.models import (
     DEMO,
@@ -28,7 +29,7 @@ from audiotk.models import (
     macs_by_layer,
 )
 from audiotk.models.acdnet import _AttentionLayer
-from audiotk.models.checkpoints import Checkpoint, load_checkpoint, package_commit, save_checkpoint
+from audiotk.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 SMALL: dict[str, dict[str, Any]] = {  # a fraction of a second of audio, to be quick
     "melcnn": {"sr": 8000, "clip_s": 0.5, "mels": 20, "n_fft": 256, "hop": 80},

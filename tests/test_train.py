@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from audiotk import metrics, models, train
+from audiotk.models.predict import score
 from audiotk.tables import AudiotkError, Labels
 
 SR, CLIP_S = 4000, 1.0
@@ -73,7 +74,7 @@ class BreaksAfter:
 
 def test_learns_tones(data, tmp_path):
     run = train.train(config(epochs=12), *data, tmp_path, progress=False)
-    scores = train.score(run, data[2], data[3].segments)
+    scores = run.score(data[2], data[3].segments)
     assert metrics.mean_average_precision(scores, data[3]) > 0.95
     assert run.history["val_map"].max() == pytest.approx(run.history["val_map"][run.best_epoch])
     assert json.loads((tmp_path / "config.json").read_text())["lr"] == 5e-3
@@ -168,8 +169,8 @@ def test_early_stop(data, tmp_path):
 
 def test_score_does_not_depend_on_the_batch(data, tmp_path):
     run = train.train(config(epochs=1), *data, tmp_path, progress=False)
-    one = train.score(run, data[2], data[3].segments, batch_size=1)
-    all_ = train.score(run, data[2], data[3].segments, batch_size=40)
+    one = score(run.checkpoint(), data[2], data[3].segments, batch_size=1)
+    all_ = score(run.checkpoint(), data[2], data[3].segments, batch_size=40)
     np.testing.assert_allclose(one, all_, atol=1e-6)
     assert one.dtypes.unique().tolist() == [np.float64]
 
@@ -185,7 +186,7 @@ def test_two_processes_see_every_segment_once_and_agree(tmp_path):
         from audiotk import metrics, train
         data = (*tones(47, 1), *tones(41, 2))  # odd numbers: the shares differ in size
         run = train.train(config(epochs=3), *data, {str(tmp_path / "run")!r}, progress=False)
-        scores = train.score(run, data[2], data[3].segments)
+        scores = run.score(data[2], data[3].segments)
         print("MAP", metrics.mean_average_precision(scores, data[3]), run.history["val_map"].max())
         """)
     )

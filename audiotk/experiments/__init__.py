@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from audiotk import audio
 from audiotk.stats import Interval
 from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_recordings
-from audiotk.train import Run, TrainConfig, score, train
+from audiotk.train import TrainConfig, train
 
 SCALES = ("smoke", "demo", "paper")
 
@@ -142,12 +142,7 @@ def _train_one(
     torch.set_num_threads(1)
     config = replace(arm.config, seed=seed)
     run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, progress=False)
-    return {name: score_material(run, material) for name, material in score_on.items()}
-
-
-def score_material(run: Run, material: Material) -> pd.DataFrame:
-    """Scores of a run for each segment of a material."""
-    return score(run, material.waves, material.segments["segment"])
+    return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
 
 
 def row(

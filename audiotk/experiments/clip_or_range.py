@@ -26,9 +26,10 @@ from audiotk.backgrounds import SILENCE_KINDS
 from audiotk.datasets import embedded
 from audiotk.experiments import Arm, Material, check_scale, load_material, read_windows, row, run_folder, train_arms
 from audiotk.models.checkpoints import load_checkpoint
+from audiotk.models.predict import score
 from audiotk.resample import Statistic
 from audiotk.tables import AudiotkError, Dataset, Labels
-from audiotk.train import TrainConfig, score
+from audiotk.train import TrainConfig
 
 EXPERIMENT = "clip_or_range"
 RANGES, CLIPS, WHOLE = "time ranges", "clip labels", "whole clips"
@@ -37,10 +38,11 @@ RECALL = 0.8  # thresholds are chosen on validation to reach it, so that arms ar
 PAIRS = [("bark", "howl"), ("howl", "bark")]
 SIZES = {  # recordings: train of 1x, validation, test; epochs
     "smoke": (16, 16, 16, 1),
-    "demo": (128, 64, 128, 12),
+    "demo": (128, 64, 128, 24),
     "paper": (2000, 500, 1000, 40),
 }
 TIMES = (1, 2, 4)
+MODEL = {"mels": 40, "n_fft": 1024, "hop": 512}  # a coarse spectrogram: half the time of the default, no worse here
 SHOWN = ["mAP", "false positives per hour", "bark/howl confusion", "mean score where absent", "calibration error",
          "fires on silence", "recall"]  # fmt: skip
 
@@ -99,7 +101,7 @@ def choose(dataset: Dataset, count: int = 6) -> dict[str, str]:
     return {name: f"{name}: “{label.get(name, 'nothing')}”" for name in names}
 
 
-def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path) -> Outcome:
+def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> Outcome:
     """Train all arms with all seeds; finished runs in `out` are used again."""
     size, _, _, epochs = SIZES[check_scale(scale)]
     truth, sr = _range_sources(dataset)[0], 16000
@@ -110,7 +112,14 @@ def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path) -> 
     size = min(size, len(order))
     once = pool.rows(order[:size])
     config = TrainConfig(
-        sr=sr, clip_s=WINDOW_S, epochs=epochs, epoch_size=len(once.waves), batch_size=32, roll=True, gain_db=2.0
+        model_options=MODEL,
+        sr=sr,
+        clip_s=WINDOW_S,
+        epochs=epochs,
+        epoch_size=len(once.waves),
+        batch_size=32,
+        roll=True,
+        gain_db=2.0,
     )
 
     def clips(material: Material) -> Labels:
@@ -134,7 +143,7 @@ def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path) -> 
         arms.append(Arm(f"{CLIPS} {times}x", more, clips(more), config))
 
     val_truth, test_truth = judged(val), judged(test)
-    scores = train_arms(arms, (val, val_truth), {"val": val, "test": test}, seeds, Path(out) / "runs")
+    scores = train_arms(arms, (val, val_truth), {"val": val, "test": test}, seeds, Path(out) / "runs", jobs)
     thresholds = {
         key: metrics.thresholds(found["val"], val_truth, by="recall", at=RECALL) for key, found in scores.items()
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import pickle
 import platform
-import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -21,10 +20,10 @@ import numpy as np
 import torch
 
 from audiotk.errors import AudiotkError
-from audiotk.files import atomic
+from audiotk.files import atomic, package_commit
 from audiotk.models import WaveformModel, build
 
-__all__ = ["Checkpoint", "load_checkpoint", "package_commit", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "audiotk-checkpoint"
 VERSION = 1  # raised when an older reader could not understand the file
@@ -188,20 +187,3 @@ def _versions() -> dict[str, str | None]:
     except metadata.PackageNotFoundError:
         own = None  # run from a folder without installing
     return {"audiotk": own, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
-
-
-def package_commit() -> str | None:
-    """Git commit of the package's own checkout ("-dirty" if changed since); None outside one."""
-    here = Path(__file__).parent
-    try:
-        # a package installed into another project's folder is not tracked by that project's git
-        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-        return _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *command: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(folder), *command], check=True, capture_output=True, text=True, timeout=30
-    ).stdout.strip()

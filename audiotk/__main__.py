@@ -1,0 +1,154 @@
+"""The command line: thin calls into the modules of the package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from audiotk import __version__
+from audiotk.errors import AudiotkError
+
+EXAMPLES = """\
+examples:
+  audiotk run notebooks                                  every notebook, on the embedded data
+  audiotk run notebooks/00_quickstart.ipynb -p data esc50 -p data_root ../ESC-50
+  audiotk doctor                                         what works on this machine
+"""
+RUN_EXAMPLES = """\
+Each notebook runs in the folder you call from (so relative paths mean what you typed), leaves an executed copy and
+its files in the run folder, and adds its numbers to results.jsonl there; report.html shows everything and opens
+offline. Ctrl+C stops; the same command goes on with what is not finished.
+
+examples:
+  audiotk run notebooks --out runs/demo
+  audiotk run notebooks/00_quickstart.ipynb -p data folder -p data_root ~/my-recordings
+  audiotk run notebooks --scale smoke -p seeds "[0, 1]" --jobs 1
+
+exit status: 0 all finished, 1 a notebook failed, 2 the command cannot be carried out, 130 interrupted
+"""
+DOCTOR_EXAMPLES = """\
+exit status: 0 nothing essential is broken, 1 something is
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Carry out one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.call(arguments))
+    except AudiotkError as err:
+        print(f"audiotk: {err}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\naudiotk: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="audiotk",
+        description="Turn noisy audio labels into trustworthy ones: see and hear what is wrong, repair it, train, "
+        "and prove that it helped.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"audiotk {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_report(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run notebooks and write a report",
+        description="Run notebooks, several at a time, and write one report.",
+        epilog=RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("paths", nargs="+", type=Path, metavar="NOTEBOOK", help="a notebook, or a folder of them")
+    run.add_argument(
+        "-p", nargs=2, action="append", default=[], dest="parameters", metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebooks; may be repeated",
+    )  # fmt: skip
+    run.add_argument("--scale", choices=("smoke", "demo", "paper"), help="short for -p scale SCALE")
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME of the first notebook)"
+    )
+    run.add_argument("--jobs", type=int, metavar="N", help="notebooks at the same time (default: one a core)")
+    run.add_argument("--force", action="store_true", help="run again what is finished, from scratch")
+    run.add_argument("--quiet", action="store_true", help="no progress")
+    run.set_defaults(call=_run)
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write the report of a run folder anew",
+        description="Write DIR/report.html from the executed notebooks and results in the run folder DIR.",
+        epilog="example:\n  audiotk report runs/demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report.add_argument("out", type=Path, metavar="DIR", help="a run folder")
+    report.set_defaults(call=_report)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what works on this machine",
+        description="Say in a few lines what works on this machine, and what to do about the rest.",
+        epilog=DOCTOR_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="run folder to check (default: runs)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(call=_doctor)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from audiotk.report import write_report
+    from audiotk.runs import run_notebooks
+
+    parameters = dict(arguments.parameters)
+    if len(parameters) < len(arguments.parameters):
+        raise AudiotkError("a parameter is given twice; say each -p NAME VALUE once")
+    if arguments.scale is not None:
+        if "scale" in parameters:
+            raise AudiotkError("scale is given twice, by --scale and by -p scale; say it once")
+        parameters["scale"] = arguments.scale
+    out = arguments.out or Path("runs") / arguments.paths[0].resolve().stem
+    entries = run_notebooks(
+        arguments.paths, out, parameters, jobs=arguments.jobs, resume=not arguments.force, progress=not arguments.quiet
+    )
+    report = write_report(out)
+    bad = {name: entry for name, entry in entries.items() if entry["status"] != "finished"}
+    for name, entry in bad.items():
+        error = entry["error"]
+        print(f"audiotk: {name} {entry['status']}: {error['name']}: {error['text']}", file=sys.stderr)
+    print(f"report: {report}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from audiotk.report import write_report
+
+    print(f"report: {write_report(arguments.out)}", file=sys.stderr)
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from audiotk.doctor import examine, tell
+
+    findings = examine(arguments.out)
+    print(tell(findings, as_json=arguments.json))
+    return 1 if any(finding.mark == "FAIL" for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

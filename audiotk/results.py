@@ -1,0 +1,128 @@
+"""Result rows: the one table in which every experiment states its numbers (``results.jsonl`` in a run folder).
+
+==========  =======================================================================================================
+experiment  what was asked, ``B1.1`` or ``quickstart``
+arm         which variant, ``clip labels``
+seed        int; null when the row sums several seeds up
+data        data set name
+scale       ``smoke``, ``demo`` or ``paper``
+split       ``train``, ``val`` or ``test``
+metric      ``mAP``, ``AP``, ``false positives per hour``, ...
+class_name  null for the mean over classes
+value       the number; null = undefined
+low, high   95 % interval; null when there is none
+n           how many units (recordings, seeds) the value rests on; null when that says nothing
+==========  =======================================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from audiotk.errors import AudiotkError
+
+_TEXT = ("experiment", "arm", "data", "scale", "split", "metric")
+RESULT_COLUMNS = (*_TEXT[:2], "seed", *_TEXT[2:], "class_name", "value", "low", "high", "n")
+_WHOLE = ("seed", "n")
+_REAL = ("value", "low", "high")
+RESULTS_FILE = "results.jsonl"
+
+
+def append_results(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+    """Append `rows` to ``results.jsonl`` in the folder `out`, all of them or none.
+
+    Parameters
+    ----------
+    out
+        The run folder, made when missing.
+    rows
+        A DataFrame or a list of dicts with exactly the columns `RESULT_COLUMNS`, in any order; NaN and NA are stored
+        as null.
+
+    Raises
+    ------
+    AudiotkError
+        A column is unknown, missing or of the wrong type; nothing is written then.
+    """
+    records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
+    text = "".join(
+        json.dumps(_checked(record, f"row {number}"), allow_nan=False) + "\n" for number, record in enumerate(records)
+    )
+    path = Path(out) / RESULTS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:  # one write in append mode: processes do not mix their lines
+        file.write(text.encode())
+        os.fsync(file.fileno())
+
+
+def read_results(out: str | Path) -> pd.DataFrame:
+    """Read the rows of a run.
+
+    Parameters
+    ----------
+    out
+        A run folder, or a ``.jsonl`` file. A folder without results gives an empty table.
+
+    Returns
+    -------
+    DataFrame
+        Columns `RESULT_COLUMNS`; text as str (missing: NaN), ``seed`` and ``n`` as Int64 (missing: NA), the others
+        float64.
+
+    Raises
+    ------
+    AudiotkError
+        The folder is missing, or a line is not a result row; the text names the line.
+    """
+    path = Path(out)
+    if not path.exists():
+        raise AudiotkError(f"{path}: no such run folder")
+    path = path / RESULTS_FILE if path.is_dir() else path
+    lines = path.read_text("utf-8").split("\n") if path.exists() else [""]
+    records = []
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as err:
+            raise AudiotkError(f"{path}, line {number}: not JSON ({err.msg}): {line[:80]!r}") from err
+        records.append(_checked(record, f"{path}, line {number}"))
+    table = pd.DataFrame(records, columns=list(RESULT_COLUMNS))
+    types = dict.fromkeys((*_TEXT, "class_name"), "str")
+    return table.astype(types | dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64"))
+
+
+def _checked(record: Any, where: str) -> dict[str, Any]:
+    """`record` in the order of `RESULT_COLUMNS` as plain JSON values, or an AudiotkError that begins with `where`."""
+    if not isinstance(record, Mapping):
+        raise AudiotkError(f"{where}: expected a result row (an object), got {type(record).__name__}")
+    if wrong := set(record) ^ set(RESULT_COLUMNS):
+        unknown, missing = sorted(wrong & set(record)), sorted(wrong - set(record))
+        raise AudiotkError(
+            f"{where}: unknown columns {unknown}, missing columns {missing}; expected {list(RESULT_COLUMNS)}"
+        )
+    return {name: _plain(record[name], name, where) for name in RESULT_COLUMNS}
+
+
+def _plain(value: Any, name: str, where: str) -> Any:
+    """One value as str, int, float or None, as its column asks."""
+    value = value.item() if hasattr(value, "item") else value  # numpy scalar
+    if value is None or value is pd.NA or value != value:  # NaN
+        if name in _TEXT:
+            raise AudiotkError(f"{where}: {name!r} is empty; only seed, class_name and the numbers may be null")
+        return None
+    if name in _REAL and isinstance(value, int | float) and not isinstance(value, bool):
+        if abs(value) == float("inf"):
+            raise AudiotkError(f"{where}: {name!r} is infinite; use NaN for a value that is not defined")
+        return float(value)
+    if name in _WHOLE and isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        return int(value)
+    if name not in _REAL + _WHOLE and isinstance(value, str):
+        return value
+    kind = "a number" if name in _REAL else "a whole number" if name in _WHOLE else "text"
+    raise AudiotkError(f"{where}: {name!r} should be {kind}, got {value!r}")

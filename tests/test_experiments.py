@@ -1,0 +1,146 @@
+"""The experiments behind the notebooks, at a size of seconds: same test for all arms, numbers that can be traced."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from audiotk import audio, events, experiments, labels, metrics
+from audiotk.experiments import clip_or_range, quickstart
+from audiotk.results import append_results, read_results
+from audiotk.tables import AudiotkError, Labels, make_windows
+from audiotk.train import TrainConfig
+
+SMALL = {"mels": 16, "n_fft": 512, "hop": 400, "width": 0.25}
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    out = tmp_path_factory.mktemp("clip_or_range")
+    dataset = clip_or_range.load("embedded", str(out / "data"), "smoke")
+    return clip_or_range.run(dataset, "smoke", [0, 1], out, jobs=1)
+
+
+def test_every_arm_is_tested_on_the_same_segments(outcome):
+    assert {arm for arm, _ in outcome.scores} == set(outcome.arms)
+    assert {seed for _, seed in outcome.scores} == {0, 1}
+    for scores in outcome.scores.values():
+        assert scores.index.tolist() == outcome.test.segments["segment"].tolist()
+    assert set(outcome.test.recording).isdisjoint(outcome.dataset.part("train")["recording"])
+
+
+def test_numbers_are_those_of_the_metrics(outcome):
+    """The table's values against the metrics computed directly, averaged over seeds."""
+    found = clip_or_range.statistics(outcome)
+    table = clip_or_range.table(found).set_index(["metric", "arm"])["value"]
+    for arm in (clip_or_range.RANGES, clip_or_range.CLIPS):
+        keys = [(arm, seed) for seed in outcome.seeds]
+        maps = [metrics.mean_average_precision(outcome.scores[key], outcome.truth) for key in keys]
+        rates = [
+            events.false_positives_per_hour(
+                outcome.scores[key], outcome.truth, outcome.test.segments, outcome.thresholds[key]
+            ).loc["(all)", "per_hour"]
+            for key in keys
+        ]
+        assert table["mAP", arm] == pytest.approx(np.mean(maps))
+        assert table["false positives per hour", arm] == pytest.approx(np.mean(rates))
+    shares = table[table.index.get_level_values("metric").str.startswith("fires on")]
+    assert shares.between(0, 1).all()
+
+
+def test_claims_and_results_fit_together(outcome, tmp_path):
+    found = clip_or_range.statistics(outcome)
+    summary = clip_or_range.table(found)
+    ledger = clip_or_range.claims(outcome, found, "embedded", "smoke")
+    assert ledger.index.tolist() == ["B1.1", "B1.2", "B1.3", "B1.4", "B1.5", "B1.6"]
+    append_results(tmp_path, clip_or_range.results(summary, ledger, "embedded", "smoke"))
+    rows = read_results(tmp_path)
+    effects = rows[rows["arm"] == "effect"].set_index("experiment")["value"]
+    for name, value in effects.items():
+        assert value == pytest.approx(ledger.loc[name, "value"])
+    by_arm = summary[summary["metric"] == "mean score where absent"].set_index("arm")["value"]
+    expected = by_arm[clip_or_range.RANGES] - by_arm[clip_or_range.CLIPS]
+    assert ledger.loc["B1.3", "value"] == pytest.approx(expected)
+
+
+def test_pictures_have_what_they_show(outcome):
+    found = clip_or_range.statistics(outcome)
+    kinds = clip_or_range.by_kind(clip_or_range.table(found))
+    assert set(kinds.index) == set(outcome.arms)
+    worst = clip_or_range.most_wrong(outcome)
+    assert clip_or_range.ranges(outcome.dataset, worst)["class_name"].nunique() >= 2
+    lines = clip_or_range.timeline(outcome, worst)
+    assert set(lines) == {clip_or_range.RANGES, clip_or_range.CLIPS}
+    # the scores at the centre of a test window are those of the test
+    window = outcome.test.segments.query("recording == @worst").iloc[2]
+    expected = np.mean([outcome.scores[clip_or_range.CLIPS, seed].loc[window["segment"]] for seed in (0, 1)], axis=0)
+    at = lines[clip_or_range.CLIPS].loc[(window["start_s"] + window["end_s"]) / 2]
+    np.testing.assert_allclose(at, expected, atol=1e-5)
+    pooled = clip_or_range.reliability(outcome)[clip_or_range.CLIPS]
+    judged = outcome.truth.counts()[["present", "absent"]].to_numpy().sum()
+    assert pooled["n"].sum() == 2 * judged
+
+
+def test_clip_labels_come_from_ranges_where_a_data_set_has_no_others(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(12):
+        audio.save(tmp_path / f"{i}.wav", rng.normal(0, 0.1, 8000 * 4).astype("float32"), 8000)
+        rows += [(f"{i}.wav", 0.5, 1.0, "bark"), (f"{i}.wav", 2.0, 3.5, "howl")]
+    pd.DataFrame(rows, columns=["path", "start_s", "end_s", "label"]).to_csv(tmp_path / "labels.csv", index=False)
+    dataset = clip_or_range.load("folder", str(tmp_path / "labels.csv"), "smoke")
+    clips = labels.resolve(dataset, sources=["scraped"]).frame()
+    assert (clips["howl"] == 1).all()
+    assert (clips["bark"] == 0).all()
+
+
+def test_experiment_without_ranges_says_what_it_needs(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("bark", "howl"):
+        for i in range(6):
+            audio.save(tmp_path / name / f"{i}.wav", rng.normal(0, 0.1, 8000).astype("float32"), 8000)
+    with pytest.raises(AudiotkError, match=r"no source of this data set gives ranges.*data=embedded"):
+        clip_or_range.load("folder", str(tmp_path), "smoke")
+    with pytest.raises(AudiotkError, match="expected one of smoke, demo, paper, got 'tiny'"):
+        quickstart.load("folder", str(tmp_path), "tiny")
+
+
+def test_quickstart_on_a_folder_with_a_broken_file(tmp_path):
+    rng = np.random.default_rng(0)
+    time_s = np.arange(8000) / 8000
+    for name, hertz in (("low", 300), ("high", 1800)):
+        for i in range(12):
+            wave = 0.3 * np.sin(2 * np.pi * hertz * time_s) + rng.normal(0, 0.05, 8000)
+            audio.save(tmp_path / name / f"{name}{i}.wav", wave.astype("float32"), 8000)
+    (tmp_path / "low" / "broken.wav").write_text("this is no sound")
+    dataset = quickstart.load("folder", str(tmp_path), "smoke")
+    assert len(dataset.recordings) == 24
+    assert len(dataset.problems) == 1
+    config = dataclasses.replace(quickstart.recipe(dataset, "smoke"), epochs=8)
+    assert config.clip_s == 1.0
+    material = quickstart.read(dataset, config)
+    truth = quickstart.resolve(dataset, material)
+    arm = experiments.Arm("melcnn", material["train"], truth["train"], config)
+    val, test = (material["val"], truth["val"]), material["test"]
+    scores = experiments.train_arms([arm], val, {"test": test}, [3], tmp_path / "runs", jobs=1)["melcnn", 3]["test"]
+    table = quickstart.evaluate(scores, truth["test"], test)
+    mean = table.loc["mean (mAP)"]
+    assert mean["value"] == pytest.approx(metrics.mean_average_precision(scores, truth["test"]))
+    assert not mean["low"] > mean["value"]  # with four recordings the interval may be unbounded: NaN
+    rows = quickstart.results(table, seed=3, data="folder", scale="smoke")
+    assert [row["class_name"] for row in rows if row["metric"] == "mAP"] == [None]
+    wrong = quickstart.mistakes(scores, truth["test"])
+    judged = truth["test"].frame()
+    assert all(judged.loc[item.segment, item.class_name] == 0 for item in wrong.itertuples())
+    assert wrong["score"].is_monotonic_decreasing
+
+
+def test_arms_must_differ(tmp_path):
+    material = experiments.Material(
+        make_windows(pd.DataFrame({"recording": ["a"], "duration_s": [1.0]}), 1.0), np.zeros((1, 8)), 8, pd.DataFrame()
+    )
+    empty = Labels.from_cells(material.segments["segment"], ["c"], [], [], [])
+    arm = experiments.Arm("same", material, empty, TrainConfig(model_options=SMALL))
+    with pytest.raises(AudiotkError, match="arms and seeds have to differ"):
+        experiments.train_arms([arm, arm], (material, empty), {}, [0], tmp_path)

@@ -1,0 +1,247 @@
+"""Real notebooks in real kernels; each run takes seconds, so several tests look at one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import papermill
+import psutil
+import pytest
+
+from audiotk.errors import AudiotkError
+from audiotk.kernels import Display
+from audiotk.runs import notebook_parameters, read_manifest, read_results, run_notebooks
+
+Maker = Callable[..., Path]
+ROW = """
+from audiotk.runs import append_results
+row = dict(experiment='e', arm='a', seed=seeds[0], data=data, scale=scale, split='test', metric='mAP',
+           class_name=None, value=rate, low=None, high=None, n=1)
+append_results(out, [row])
+"""
+COUNT = "from pathlib import Path\nPath(out).mkdir(parents=True, exist_ok=True)\nopen(f'{out}/count', 'a').write('x')"
+
+
+def outputs(path: Path) -> str:
+    cells = json.loads(path.read_text())["cells"]
+    return "".join("".join(part.get("text", "")) for cell in cells for part in cell.get("outputs", []))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, make_notebook: Maker) -> Path:
+    """One good notebook, one that fails, and one that needs each; run from a folder with braces in its name."""
+    here = tmp_path_factory.mktemp("a {folder}")
+    look = "import os, sys\nprint(data, data_root, seeds, rate, out)\nprint(sys.executable, os.getcwd())\n"
+    look += "print(os.environ['AUDIOTK_HEADLESS'], open(data_root).read())"
+    make_notebook(here / "nb" / "00_good.ipynb", ["#md # Good", look, COUNT, ROW])
+    make_notebook(here / "nb" / "01_bad.ipynb", [ROW, "1 / 0", "print('never reached')"])
+    make_notebook(here / "nb" / "02_after_good.ipynb", ["print(open('run/00_good/count').read())"], needs=["00_good"])
+    make_notebook(here / "nb" / "03_after_bad.ipynb", ["print('never')"], needs=["01_bad"])
+    (here / "typed.txt").write_text("relative paths work")
+    decoy = here / "jupyter" / "kernels" / "python3"
+    decoy.mkdir(parents=True)
+    (decoy / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setenv("JUPYTER_PATH", str(here / "jupyter"))
+        given = {"data": "esc50", "seeds": "[3, 4]", "rate": "1", "data_root": "typed.txt"}
+        run_notebooks(["nb"], "run", given, jobs=2, progress=False)
+    return here
+
+
+def test_states_are_recorded(first: Path) -> None:
+    entries = read_manifest(first / "run")["notebooks"]
+    states = {name: entry["status"] for name, entry in entries.items()}
+    assert states == {"00_good": "finished", "01_bad": "failed", "02_after_good": "finished", "03_after_bad": "not run"}
+    assert entries["01_bad"]["error"]["name"] == "ZeroDivisionError"
+    assert "1 / 0" in entries["01_bad"]["error"]["traceback"]
+    assert entries["03_after_bad"]["error"]["text"] == "01_bad"
+    assert 20 < entries["00_good"]["peak_memory_mb"] < 4000
+
+
+def test_parameters_arrive_typed_and_the_kernel_is_this_python_in_this_folder(first: Path) -> None:
+    text = outputs(first / "run" / "00_good.ipynb")
+    assert "esc50 typed.txt [3, 4] 1.0 run/00_good" in text
+    assert f"{sys.executable} {first}" in text
+    assert "1 relative paths work" in text
+
+
+def test_dependent_runs_after_what_it_needs(first: Path) -> None:
+    assert outputs(first / "run" / "02_after_good.ipynb") == "x\n"
+
+
+def test_failed_notebook_leaves_its_copy_but_no_rows(first: Path) -> None:
+    assert "never reached" not in outputs(first / "run" / "01_bad.ipynb")
+    assert len(read_results(first / "run" / "01_bad")) == 1
+    merged = read_results(first / "run")
+    assert merged[["data", "seed", "value"]].to_numpy().tolist() == [["esc50", 3, 1.0]]
+
+
+def test_manifest_says_how_it_was_made(first: Path) -> None:
+    manifest = read_manifest(first / "run")
+    assert manifest["status"] == "ended"
+    assert manifest["versions"]["papermill"] == papermill.__version__
+    assert manifest["notebooks"]["00_good"]["parameters"]["seeds"] == [3, 4]
+    assert manifest["peak_memory_mb"] > 0
+    assert manifest["machine"]["cores"] == os.cpu_count()
+
+
+def test_no_half_file_is_left(first: Path) -> None:
+    assert not list((first / "run").glob(".*"))
+
+
+def test_parameters_are_read_as_papermill_reads_them(first: Path) -> None:
+    path = first / "nb" / "00_good.ipynb"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # papermill would fill the braces in the path
+        nb = json.loads(path.read_text())
+        nb["metadata"]["kernelspec"] = {"name": "python3", "language": "python", "display_name": "x"}
+        (path.parent / "named.json").write_text(json.dumps(nb))
+        told = papermill.inspect_notebook("named.json")
+    assert list(notebook_parameters(path)) == list(told)
+    assert {name: repr(value) for name, value in notebook_parameters(path).items()} == {
+        name: entry["default"] for name, entry in told.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"scael": "demo"}, "unknown parameter 'scael': did you mean 'scale'"),
+        ({"out": "x"}, "--out DIR"),
+        ({"seeds": "3"}, "expected a list"),
+        ({"rate": "fast"}, "expected float"),
+        ({"data": 3}, "expected text"),
+        ({"seeds": "[1, "}, "cannot read"),
+    ],
+)
+def test_a_wrong_parameter_stops_everything_before_it_runs(
+    tmp_path: Path, make_notebook: Maker, parameters: dict[str, object], told: str
+) -> None:
+    make_notebook(tmp_path / "a.ipynb", [COUNT])
+    with pytest.raises(AudiotkError, match=told):
+        run_notebooks([tmp_path], tmp_path / "run", parameters, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_and_needs_are_checked(tmp_path: Path, make_notebook: Maker) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(AudiotkError, match="no notebook"):
+        run_notebooks([tmp_path], run)
+    with pytest.raises(AudiotkError, match="there is none here"):
+        run_notebooks([tmp_path / "absent.ipynb"], run)
+    a = make_notebook(tmp_path / "a.ipynb", [""], needs=["b"])
+    with pytest.raises(AudiotkError, match="a needs b"):
+        run_notebooks([a], run)
+    make_notebook(tmp_path / "b.ipynb", [""], needs=["a"])
+    with pytest.raises(AudiotkError, match="circle"):
+        run_notebooks([tmp_path], run)
+    with pytest.raises(AudiotkError, match="come twice"):
+        run_notebooks([a, a], run)
+    (tmp_path / "b.ipynb").write_text("{}")
+    with pytest.raises(AudiotkError, match=r"b\.ipynb: not a notebook"):
+        run_notebooks([tmp_path], run)
+    make_notebook(tmp_path / "b.ipynb", [], parameters="seeds = list(range(3))")
+    with pytest.raises(AudiotkError, match="NAME = LITERAL"):
+        run_notebooks([tmp_path / "b.ipynb"], run)
+    assert not run.exists()
+
+
+def test_results_of_others_are_not_overwritten(tmp_path: Path, make_notebook: Maker) -> None:
+    a = make_notebook(tmp_path / "a.ipynb", [""])
+    (tmp_path / "results.jsonl").write_text("precious\n")
+    with pytest.raises(AudiotkError, match="not a run folder"):
+        run_notebooks([a], tmp_path)
+    assert (tmp_path / "results.jsonl").read_text() == "precious\n"
+
+
+def test_finished_is_kept_changed_is_run_again_without_doubling_rows(
+    tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    run = tmp_path / "run"
+    a = make_notebook(tmp_path / "a.ipynb", [COUNT, ROW])
+    run_notebooks([a], run, progress=False)
+    made = (run / "a.ipynb").stat().st_mtime_ns
+    (run / "results.jsonl").unlink()  # derived: comes back
+    run_notebooks([a], run, progress=False)
+    assert (run / "a.ipynb").stat().st_mtime_ns == made
+    assert len(read_results(run)) == 1
+
+    run_notebooks([a], run, {"rate": 0.7}, progress=False)
+    assert read_results(run)["value"].tolist() == [0.7]
+    assert (run / "a" / "count").read_text() == "x"  # other parameters: what the old ones left is gone
+
+    run_notebooks([a], run, {"rate": 0.7}, resume=False, progress=False)
+    assert (run / "a.ipynb").stat().st_mtime_ns > made
+    assert len(read_results(run)) == 1
+
+
+def test_independent_notebooks_run_at_the_same_time(tmp_path: Path, make_notebook: Maker) -> None:
+    """Each waits for a file that the other writes, so neither could finish alone."""
+    for mine, other in (("a", "b"), ("b", "a")):
+        wait = f"import time\nopen({str(tmp_path / mine)!r}, 'w')\nuntil = time.time() + 90\n"
+        wait += f"while not os.path.exists({str(tmp_path / other)!r}):\n"
+        wait += "    assert time.time() < until\n    time.sleep(0.05)"
+        make_notebook(tmp_path / f"{mine}.ipynb", ["import os\nprint(os.environ['OMP_NUM_THREADS'])", wait])
+    entries = run_notebooks([tmp_path], tmp_path / "run", jobs=2, progress=False)
+    assert [entry["status"] for entry in entries.values()] == ["finished", "finished"]
+    assert outputs(tmp_path / "run" / "a.ipynb") == os.environ["OMP_NUM_THREADS"] + "\n"  # the user's own choice wins
+
+
+def test_a_kernel_that_dies_is_a_failure_like_any_other(tmp_path: Path, make_notebook: Maker) -> None:
+    make_notebook(tmp_path / "a.ipynb", ["import os\nos._exit(3)"])
+    make_notebook(tmp_path / "b.ipynb", ["print('fine')"])
+    entries = run_notebooks([tmp_path], tmp_path / "run", progress=False)
+    assert [entry["status"] for entry in entries.values()] == ["failed", "finished"]
+    assert "Dead" in entries["a"]["error"]["name"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_in_the_middle_leaves_no_kernel_and_goes_on(
+    tmp_path: Path, make_notebook: Maker, how: signal.Signals
+) -> None:
+    hang = COUNT + "\nimport os, time\nif not os.path.exists('go'):\n"
+    hang += "    open('pid.draft', 'w').write(str(os.getpid()))\n    os.rename('pid.draft', 'pid')\n    time.sleep(300)"
+    make_notebook(tmp_path / "a.ipynb", [COUNT, ROW])
+    make_notebook(tmp_path / "b.ipynb", [ROW, hang], needs=["a"])
+    command = [sys.executable, "-m", "audiotk", "run", "a.ipynb", "b.ipynb", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not (tmp_path / "pid").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    kernel = psutil.Process(int((tmp_path / "pid").read_text()))
+    process.send_signal(how)
+    _, told = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "same command goes on" in told
+        assert "Traceback" not in told
+    kernel.wait(timeout=60)
+    assert read_manifest(tmp_path / "run")["notebooks"]["b"]["status"] == "running"
+    assert not (tmp_path / "run" / "b.ipynb").exists()
+
+    (tmp_path / "go").touch()
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert len(read_results(tmp_path / "run")) == 2
+    assert (tmp_path / "run" / "b" / "count").read_text() == "xx"  # the half-finished one kept its folder to go on from
+
+
+def test_display_writes_a_line_per_change_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display(["a", "longer"], shown=True)
+    display.state("a", "cell 1/2")
+    display.refresh()
+    display.state("a", "finished", ended=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split() for line in lines] == [["a", "cell", "1/2"], ["a", "finished"]]
+    assert "\x1b" not in "".join(lines)
