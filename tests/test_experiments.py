@@ -56,8 +56,10 @@ def test_claims_and_results_fit_together(outcome, tmp_path):
     assert ledger.index.tolist() == ["B1.1", "B1.2", "B1.3", "B1.4", "B1.5", "B1.6"]
     append_results(tmp_path, clip_or_range.results(summary, ledger, "embedded", "smoke"))
     rows = read_results(tmp_path)
-    effects = rows[rows["arm"] == "effect"].set_index("experiment")["value"]
-    for name, value in effects.items():
+    effects = rows[rows["experiment"].str.startswith("B1.")].set_index("experiment")
+    assert set(effects.index) == set(ledger.index[ledger["value"].notna()])
+    assert effects.loc["B1.1", "arm"] == "time ranges minus clip labels"
+    for name, value in effects["value"].items():
         assert value == pytest.approx(ledger.loc[name, "value"])
     by_arm = summary[summary["metric"] == "mean score where absent"].set_index("arm")["value"]
     expected = by_arm[clip_or_range.RANGES] - by_arm[clip_or_range.CLIPS]

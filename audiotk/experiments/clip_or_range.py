@@ -46,6 +46,14 @@ MODEL = {"mels": 40, "n_fft": 1024, "hop": 512}  # a coarse spectrogram: half th
 SHOWN = ["mAP", "false positives per hour", "bark/howl confusion", "mean score where absent", "calibration error",
          "fires on silence", "recall"]  # fmt: skip
 
+COMPARED = {  # claim: metric, arm minus baseline, as a share of the baseline?
+    "B1.1": ("false positives per hour", RANGES, CLIPS, True),
+    "B1.2": ("bark/howl confusion", RANGES, CLIPS, False),
+    "B1.3": ("mean score where absent", RANGES, CLIPS, False),
+    "B1.4": ("false positives per hour", f"{CLIPS} {max(TIMES)}x", CLIPS, True),
+    "B1.6": ("fires on silence", CLIPS, RANGES, False),
+}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -258,34 +266,27 @@ def claims(
 ) -> pd.DataFrame:
     """Claims B1.1 to B1.6 with effect, interval and verdict; index id."""
     rng = np.random.default_rng(seed)
-
-    def compare(metric: str, arm: str, baseline: str, relative: bool = False) -> stats.Interval | None:
+    effects: dict[str, stats.Interval | None] = {"B1.5": stats.bootstrap(labelled_ranges(outcome.dataset), rng)}
+    for name, (metric, arm, baseline, relative) in COMPARED.items():
         by_arm = found.get(metric, {})
-        if arm not in by_arm or baseline not in by_arm:
-            return None
-        return stats.paired_bootstrap(by_arm[arm], by_arm[baseline], rng, relative=relative)
-
-    effects = {
-        "B1.1": compare("false positives per hour", RANGES, CLIPS, relative=True),
-        "B1.2": compare("bark/howl confusion", RANGES, CLIPS),
-        "B1.3": compare("mean score where absent", RANGES, CLIPS),
-        "B1.4": compare("false positives per hour", f"{CLIPS} {max(TIMES)}x", CLIPS, relative=True),
-        "B1.5": stats.bootstrap(labelled_ranges(outcome.dataset), rng),
-        "B1.6": compare("fires on silence", CLIPS, RANGES),
-    }
-    return pd.DataFrame([stats.claim_row(name, effect, data, scale) for name, effect in effects.items()]).set_index(
-        "id"
-    )
+        there = arm in by_arm and baseline in by_arm
+        effects[name] = stats.paired_bootstrap(by_arm[arm], by_arm[baseline], rng, relative=relative) if there else None
+    rows = [stats.claim_row(name, effects[name], data, scale) for name in sorted(effects)]
+    return pd.DataFrame(rows).set_index("id")
 
 
 def results(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
     """Rows of results.jsonl: each metric of each arm, and the effect behind each claim."""
     about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
     measured = summary.to_dict("records")
-    effects = [
-        {**item, "metric": item["effect"], "arm": "effect", "experiment": name}
-        for name, item in ledger[ledger["value"].notna()].iterrows()
-    ]
+    effects = []
+    for name, claim in ledger[ledger["value"].notna()].iterrows():
+        metric, arm, baseline, relative = COMPARED.get(
+            str(name), ("labelled ranges a clip, beyond one", RANGES, "", False)
+        )
+        metric += ", relative change" if relative else ""
+        arm += f" minus {baseline}" if baseline else ""
+        effects.append({**claim.to_dict(), "metric": metric, "arm": arm, "experiment": name})
     rows = []
     for item in [*measured, *effects]:
         value = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
