@@ -95,6 +95,8 @@ def test_clip_labels_come_from_ranges_where_a_data_set_has_no_others(tmp_path):
     clips = labels.resolve(dataset, sources=["scraped"]).frame()
     assert (clips["howl"] == 1).all()
     assert (clips["bark"] == 0).all()
+    windows = labels.resolve(dataset, make_windows(dataset.recordings, 1.0), ["folder"]).frame()
+    assert windows["howl"].value_counts().to_dict() == {0.0: 24, 1.0: 24}  # heard in full: no range means absent
 
 
 def test_experiment_without_ranges_says_what_it_needs(tmp_path):
@@ -122,6 +124,7 @@ def test_quickstart_on_a_folder_with_a_broken_file(tmp_path):
     config = dataclasses.replace(quickstart.recipe(dataset, "smoke"), epochs=8)
     assert config.clip_s == 1.0
     material = quickstart.read(dataset, config)
+    assert len(quickstart.problems(dataset, material)) == 1
     truth = quickstart.resolve(dataset, material)
     arm = experiments.Arm("melcnn", material["train"], truth["train"], config)
     val, test = (material["val"], truth["val"]), material["test"]

@@ -18,6 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from audiotk import audio
+from audiotk.files import atomic
 from audiotk.stats import Interval
 from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_recordings
 from audiotk.train import TrainConfig, train
@@ -39,10 +40,17 @@ class Material:
         """Recording of each segment, index segment: the unit of resampling."""
         return self.segments.set_index("segment")["recording"]
 
-    def rows(self, recordings: Any) -> Material:
-        """The segments of some recordings."""
-        keep = self.segments["recording"].isin(recordings).to_numpy()
-        return replace(self, segments=self.segments[keep].reset_index(drop=True), waves=self.waves[keep])
+    def first(self, recordings: int) -> Material:
+        """The segments of the first so many recordings; the sound is not copied."""
+        rows = int((pd.factorize(self.segments["recording"])[0] < recordings).sum())
+        return replace(self, segments=self.segments[:rows], waves=self.waves[:rows])
+
+    def on_disk(self, folder: str | Path) -> Material:
+        """The same with the sound in a file of `folder`, so that processes share it instead of each holding a copy."""
+        path = Path(folder) / f"waves-{len(self.waves)}x{self.waves.shape[1]}.npy"
+        with atomic(path) as draft:
+            np.save(draft, self.waves)
+        return replace(self, waves=np.load(path, mmap_mode="r"))
 
 
 def load_material(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def load(data: str, data_root: str, scale: str, seed: int = 0) -> Dataset:
     if data == "embedded":
         counts = {"n_train": train * max(TIMES), "n_val": val, "n_test": test}
         return datasets.load(data, data_root or None, seed=seed, progress=True, **counts)
-    dataset = datasets.load(data, data_root or None)
+    heard = {"complete": True} if data == "folder" else {}  # outside of its ranges a class is absent
+    dataset = datasets.load(data, data_root or None, **heard)
     if not _range_sources(dataset):
         raise AudiotkError(
             f"{data}: this experiment compares labelled ranges with clip labels, and no source of this data set gives "
@@ -112,53 +114,53 @@ def choose(dataset: Dataset, count: int = 6) -> dict[str, str]:
 def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> Outcome:
     """Train all arms with all seeds; finished runs in `out` are used again."""
     size, _, _, epochs = SIZES[check_scale(scale)]
-    truth, sr = _range_sources(dataset)[0], 16000
-    pool = load_material(dataset, "train", sr, WINDOW_S)
-    val = load_material(dataset, "val", sr, WINDOW_S)
-    test = load_material(dataset, "test", sr, WINDOW_S, HOP_S)
-    order = list(dataset.part("train")["recording"])
-    size = min(size, len(order))
-    once = pool.rows(order[:size])
-    config = TrainConfig(
-        model_options=MODEL,
-        sr=sr,
-        clip_s=WINDOW_S,
-        epochs=epochs,
-        epoch_size=len(once.waves),
-        batch_size=32,
-        roll=True,
-        gain_db=2.0,
-    )
+    train, sr = dataset.part("train"), 16000
+    size = min(size, len(train))
+    val, test = load_material(dataset, "val", sr, WINDOW_S), load_material(dataset, "test", sr, WINDOW_S, HOP_S)
+    val_truth, test_truth = _judged(dataset, val), _judged(dataset, test)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
+        pool = load_material(dataset, "train", sr, WINDOW_S).on_disk(shelf)
+        whole = read_windows(train[:size], sr, float(train["duration_s"].max())).on_disk(shelf)
+        arms = _arms(dataset, pool, whole, size, epochs)
+        material = {"val": val, "test": test}
+        scores = train_arms(arms, (val, val_truth), material, seeds, Path(out) / "runs", jobs)
+    thresholds = {
+        key: metrics.thresholds(found["val"], val_truth, by="recall", at=RECALL) for key, found in scores.items()
+    }
+    tested = {key: found["test"] for key, found in scores.items()}
+    names = [arm.name for arm in arms]
+    return Outcome(dataset, test, test_truth, tested, thresholds, list(seeds), names, Path(out) / "runs")
+
+
+def _judged(dataset: Dataset, material: Material) -> Labels:
+    return labels.resolve(dataset, material.segments, [_range_sources(dataset)[0]])
+
+
+def _arms(dataset: Dataset, pool: Material, whole: Material, size: int, epochs: int) -> list[Arm]:
+    """The arms of the module's docstring; `pool` are windows of all training recordings, `whole` the first `size`."""
 
     def clips(material: Material) -> Labels:
         return labels.resolve(dataset, material.segments, ["scraped"])
 
-    def judged(material: Material) -> Labels:
-        return labels.resolve(dataset, material.segments, [truth])
-
-    duration_s = float(dataset.recordings["duration_s"].max())
-    whole = load_material(dataset, "train", sr, duration_s).rows(order[:size])
-    # as many seconds of sound a step and steps an epoch as the other arms
-    per_clip = max(1, round(len(once.waves) / size))
-    whole_config = replace(config, clip_s=duration_s, epoch_size=size, batch_size=max(2, 32 // per_clip))
-    arms = [
-        Arm(RANGES, once, judged(once), config),
-        Arm(CLIPS, once, clips(once), config),
-        Arm(WHOLE, whole, clips(whole), whole_config),
-    ]
-    for times in [times for times in TIMES[1:] if times * size <= len(order)]:
-        more = pool.rows(order[: times * size])
-        arms.append(Arm(f"{CLIPS} {times}x", more, clips(more), config))
-
-    val_truth, test_truth = judged(val), judged(test)
-    scores = train_arms(arms, (val, val_truth), {"val": val, "test": test}, seeds, Path(out) / "runs", jobs)
-    thresholds = {
-        key: metrics.thresholds(found["val"], val_truth, by="recall", at=RECALL) for key, found in scores.items()
-    }
-    return Outcome(
-        dataset, test, test_truth, {key: found["test"] for key, found in scores.items()}, thresholds,
-        list(seeds), [arm.name for arm in arms], Path(out) / "runs",
+    once = pool.first(size)
+    config = TrainConfig(
+        model_options=MODEL, sr=pool.sr, clip_s=WINDOW_S, epochs=epochs, epoch_size=len(once.waves),
+        batch_size=32, roll=True, gain_db=2.0,
     )  # fmt: skip
+    # as many steps, and as many seconds of sound a step, as the other arms
+    batch = max(2, round(config.batch_size * len(whole.waves) / len(once.waves)))
+    clip_s = whole.waves.shape[1] / whole.sr
+    arms = [
+        Arm(RANGES, once, _judged(dataset, once), config),
+        Arm(CLIPS, once, clips(once), config),
+        Arm(WHOLE, whole, clips(whole), replace(config, clip_s=clip_s, epoch_size=len(whole.waves), batch_size=batch)),
+    ]
+    available = pool.segments["recording"].nunique()
+    for times in [times for times in TIMES[1:] if times * size <= available]:
+        more = pool.first(times * size)
+        arms.append(Arm(f"{CLIPS} {times}x", more, clips(more), config))
+    return arms
 
 
 def quiet_kinds(outcome: Outcome) -> pd.Series:

@@ -25,8 +25,11 @@ EMBEDDED_EPOCHS = {"smoke": 2, "demo": 20, "paper": 60}
 def load(data: str, data_root: str, scale: str) -> Dataset:
     """The data set by name; the embedded one in the size of `scale`."""
     check_scale(scale)
-    options: dict[str, Any] = {"n": EMBEDDED[scale], "progress": True} if data == "embedded" else {}
-    return datasets.load(data, data_root or None, **options)
+    options: dict[str, dict[str, Any]] = {
+        "embedded": {"n": EMBEDDED[scale], "progress": True},
+        "folder": {"complete": True, "progress": True},  # where ranges are labelled, a class is absent outside of them
+    }
+    return datasets.load(data, data_root or None, **options.get(data, {}))
 
 
 def window_s(dataset: Dataset) -> float:
@@ -75,6 +78,11 @@ def recipe(dataset: Dataset, scale: str, seed: int = 0) -> TrainConfig:
 def read(dataset: Dataset, config: TrainConfig) -> dict[str, Material]:
     """Material of train, val and test."""
     return {split: load_material(dataset, split, config.sr, config.clip_s) for split in ("train", "val", "test")}
+
+
+def problems(dataset: Dataset, material: dict[str, Material]) -> pd.DataFrame:
+    """Every file that was skipped, with the reason."""
+    return pd.concat([dataset.problems, *(part.problems for part in material.values())], ignore_index=True)
 
 
 def resolve(dataset: Dataset, material: dict[str, Material]) -> dict[str, Labels]:
