@@ -125,6 +125,9 @@ def test_quickstart_on_a_folder_with_a_broken_file(tmp_path):
     assert config.clip_s == 1.0
     material = quickstart.read(dataset, config)
     assert len(quickstart.problems(dataset, material)) == 1
+    lazy = experiments.load_material(dataset, "test", config.sr, config.clip_s, most_bytes=1)  # too large for memory
+    assert not isinstance(lazy.waves, np.ndarray)
+    np.testing.assert_array_equal(lazy.waves[np.arange(len(lazy.waves))], material["test"].waves)
     truth = quickstart.resolve(dataset, material)
     arm = experiments.Arm("melcnn", material["train"], truth["train"], config)
     val, test = (material["val"], truth["val"]), material["test"]

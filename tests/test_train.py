@@ -162,6 +162,16 @@ def test_a_wholly_unknown_class_is_never_trained(data, tmp_path):
     assert not torch.allclose(trained[0], fresh[0])
 
 
+def test_bf16_stays_close_to_float32(data, tmp_path):
+    runs = {
+        precision: train.train(config(precision=precision, epochs=2), *data, tmp_path / precision, progress=False)
+        for precision in ("32-true", "bf16-mixed")
+    }
+    exact, rough = (run.history["loss"].to_numpy() for run in runs.values())
+    np.testing.assert_allclose(rough, exact, rtol=0.05)
+    assert not np.array_equal(rough, exact)  # it did compute differently
+
+
 def test_early_stop(data, tmp_path):
     run = train.train(config(epochs=40, lr=1e-6, stop_after=2), *data, tmp_path, progress=False)
     assert len(run.history) - 1 - run.best_epoch == 2

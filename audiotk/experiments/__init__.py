@@ -24,6 +24,7 @@ from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_re
 from audiotk.train import TrainConfig, train
 
 SCALES = ("smoke", "demo", "paper")
+MOST_BYTES = 4e9
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Material:
     """Segments with their sound: row i of `waves` (n, samples), float32 at `sr` Hz, is row i of `segments`."""
 
     segments: pd.DataFrame
-    waves: np.ndarray
+    waves: Any  # an array, a memory map or audio.LazyWaves
     sr: int
     problems: pd.DataFrame
 
@@ -60,8 +61,11 @@ def load_material(
     window_s: float | None = None,
     hop_s: float | None = None,
     progress: bool = True,
+    most_bytes: float = MOST_BYTES,
 ) -> Material:
     """Read one split as windows (default: whole recordings); files that cannot be read are in `problems`.
+
+    More sound than `most_bytes` is not held in memory, but read again for each batch.
 
     Raises
     ------
@@ -71,15 +75,26 @@ def load_material(
     recordings = dataset.part(split)
     if recordings.empty:
         raise AudiotkError(f"{dataset.name}: the {split} split holds no recording ({len(dataset.recordings)} in all)")
-    return read_windows(recordings, sr, window_s, hop_s, progress)
+    return read_windows(recordings, sr, window_s, hop_s, progress, most_bytes)
 
 
 def read_windows(
-    recordings: pd.DataFrame, sr: int, window_s: float | None, hop_s: float | None = None, progress: bool = False
+    recordings: pd.DataFrame,
+    sr: int,
+    window_s: float | None,
+    hop_s: float | None = None,
+    progress: bool = False,
+    most_bytes: float = np.inf,
 ) -> Material:
     """Read `recordings` as windows (None: whole), see :func:`load_material`."""
     segments = whole_recordings(recordings) if window_s is None else make_windows(recordings, window_s, hop_s)
-    waves, segments, problems = audio.load_segments(recordings, segments, sr, window_s, progress=progress)
+    longest_s = (segments["end_s"] - segments["start_s"]).max() if window_s is None else window_s
+    waves: Any
+    if len(segments) * longest_s * sr * 4 > most_bytes:
+        waves = audio.LazyWaves(recordings, segments, sr, window_s)
+        segments, problems = waves.segments, waves.problems
+    else:
+        waves, segments, problems = audio.load_segments(recordings, segments, sr, window_s, progress=progress)
     if not len(segments):
         raise AudiotkError(f"none of {len(recordings)} recordings can be read; the first: {problems['reason'].iloc[0]}")
     return Material(segments, waves, sr, problems)

@@ -120,7 +120,7 @@ def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path, job
     val_truth, test_truth = _judged(dataset, val), _judged(dataset, test)
     Path(out).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
-        pool = load_material(dataset, "train", sr, WINDOW_S).on_disk(shelf)
+        pool = read_windows(train, sr, WINDOW_S, progress=True).on_disk(shelf)
         whole = read_windows(train[:size], sr, float(train["duration_s"].max())).on_disk(shelf)
         arms = _arms(dataset, pool, whole, size, epochs)
         material = {"val": val, "test": test}

@@ -1,0 +1,44 @@
+"""Every notebook runs from start to end at smoke scale, leaves its numbers, and a report without an error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from audiotk.results import read_results
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("AUDIOTK_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def run(out, *arguments):
+    command = [sys.executable, "-m", "audiotk", "run", *arguments, "--scale", "smoke", "--out", str(out), "--quiet"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+@pytest.mark.slow
+def test_all_notebooks_on_the_embedded_data(tmp_path):
+    done = run(tmp_path, "notebooks", "-p", "seeds", "[0, 1]")
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_results(tmp_path)
+    assert set(rows["data"]) == {"embedded"}
+    assert {"quickstart", "clip_or_range", "B1.1", "B1.5"} <= set(rows["experiment"])
+    assert (tmp_path / "report.html").stat().st_size < 20e6
+    for notebook in ROOT.glob("notebooks/*.ipynb"):
+        assert (tmp_path / notebook.name).exists()
+
+
+@pytest.mark.slow
+def test_quickstart_on_real_recordings(tmp_path):
+    if not (DATA / "esc10" / "meta" / "esc50.csv").exists():
+        pytest.skip(f"no real recordings at {DATA / 'esc10'}; AUDIOTK_TEST_DATA may name another folder")
+    done = run(tmp_path, "notebooks/00_quickstart.ipynb", "-p", "data", "esc50", "-p", "data_root", str(DATA / "esc10"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_results(tmp_path)
+    mean = rows[(rows["metric"] == "mAP") & (rows["split"] == "test") & rows["class_name"].isna()]
+    assert len(mean) == 1
+    assert 0.1 < mean["value"].iloc[0] <= 1  # two epochs: better than nothing, no more is asked
+    assert mean["n"].iloc[0] == 80
+    assert len(rows[rows["metric"] == "AP"]) == 10
