@@ -215,17 +215,17 @@ def whole_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
 def make_windows(recordings: pd.DataFrame, window_s: float, hop_s: float | None = None) -> pd.DataFrame:
     """Segments of `window_s` seconds every `hop_s` (default: `window_s`) seconds, as many as fit in each recording.
 
-    A recording shorter than `window_s` gives one segment, all of it; a remainder shorter than a window gives one more
-    window that ends with the recording, so that everything is covered.
+    A recording shorter than `window_s` gives one segment, all of it. If more than a twentieth of `hop_s` remains at
+    the end, one more window ends with the recording; a shorter remainder (a rounded file length) is left out.
     """
     hop_s = window_s if hop_s is None else hop_s
-    if not (window_s > 0 and hop_s > 0):
-        raise AudiotkError(f"windows: expected window_s and hop_s > 0, got {window_s} and {hop_s}")
+    if not (window_s > 0 and 0 < hop_s <= window_s):
+        raise AudiotkError(f"windows: expected 0 < hop_s <= window_s, got window_s={window_s} and hop_s={hop_s}")
     names, starts, ends = [], [], []
     for recording, duration in zip(recordings["recording"], recordings["duration_s"], strict=True):
         last = max(duration - window_s, 0.0)
         grid = np.arange(0.0, last + 1e-6, hop_s)
-        if last - grid[-1] > 1e-3:
+        if last - grid[-1] > 0.05 * hop_s:
             grid = np.append(grid, last)
         names.append(np.repeat(np.asarray(recording, dtype=object), len(grid)))
         starts.append(grid)
@@ -243,8 +243,9 @@ def grouped_split(
 ) -> pd.Series:
     """Split recordings so that no group crosses.
 
-    Groups are drawn in random order and each goes to the split that is furthest below its share, counted within the
-    group's stratum (`stratify`: index recording, one class name each; a group belongs to its most frequent one).
+    Groups are drawn in random order within their stratum (`stratify`: index recording, one class name each; a group
+    belongs to its most frequent one; strata with fewer groups than splits are drawn together). Each split gets one
+    group of every stratum; then each further group goes to the split that is furthest below its share.
 
     Parameters
     ----------
@@ -267,15 +268,19 @@ def grouped_split(
     stratum = pd.Series("all", index=recordings["recording"]) if stratify is None else stratify
     table = recordings[["recording", "group"]].assign(stratum=recordings["recording"].map(stratum).fillna("all"))
     groups = table.groupby("group").agg(size=("recording", "size"), stratum=("stratum", lambda s: s.mode().iloc[0]))
+    wanted = [name for name in shares if shares[name] > 0]
+    small = groups.groupby("stratum")["size"].transform("size") < len(wanted)
+    groups.loc[small, "stratum"] = "(small strata together)"
     chosen: dict[str, str] = {}
     for _, members in groups.groupby("stratum"):
-        counts = dict.fromkeys(shares, 0.0)
-        for group in rng.permutation(members.index.to_numpy(dtype=object)):
+        counts = dict.fromkeys(wanted, 0.0)
+        enough = len(members) >= len(wanted)
+        for place, group in enumerate(rng.permutation(members.index.to_numpy(dtype=object))):
             goal = sum(counts.values()) + 1
-            lacking = {name: share * goal - counts[name] for name, share in shares.items()}
-            target = max(lacking, key=lacking.__getitem__)
-            counts[target] += float(members.loc[group, "size"])
+            lacking = {name: shares[name] * goal - counts[name] for name in wanted}
+            target = wanted[place] if enough and place < len(wanted) else max(lacking, key=lacking.__getitem__)
             chosen[group] = target
+            counts[target] += float(members.loc[group, "size"])
     split = pd.Series(recordings["group"].map(chosen).to_numpy(), index=recordings["recording"].to_numpy())
     return check_split(split, recordings)
 

@@ -79,7 +79,7 @@ class TrainConfig:
                 raise AudiotkError(f"TrainConfig: {name} is one of {options}, got {getattr(self, name)!r}")
         if self.masks and self.model == "rawcnn":
             raise AudiotkError("TrainConfig: masks hide stripes of a spectrogram, and rawcnn has none; set masks=0")
-        for name in ("epochs", "batch_size", "lr", "clip_s", "sr"):
+        for name in ("epochs", "batch_size", "lr", "clip_s", "sr", "plateau_epochs"):
             if not getattr(self, name) > 0:
                 raise AudiotkError(f"TrainConfig: expected {name} > 0, got {getattr(self, name)}")
 
@@ -104,13 +104,13 @@ class Run:
     history: pd.DataFrame  # epoch, loss, val_map, lr
     best_epoch: int
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, device: str = "cpu") -> Checkpoint:
         """The model of the best epoch."""
-        return load_checkpoint(self.folder / "best.pt")
+        return load_checkpoint(self.folder / "best.pt", device)
 
     def score(self, waves: Waves, segments: Any) -> pd.DataFrame:
         """Scores of the best epoch's model, see :func:`audiotk.models.predict.score`."""
-        return score(self.checkpoint(), waves, segments)
+        return score(self.checkpoint("cuda" if torch.cuda.is_available() else "cpu"), waves, segments)
 
 
 def train(
@@ -138,7 +138,7 @@ def train(
         Run folder. A killed run in it is continued from its last whole epoch and ends with the same weights as an
         uninterrupted one; a finished run is returned as it is.
     fabric
-        Lightning Fabric, for GPUs, several processes or bf16; default: one CPU process, or what ``torchrun`` says.
+        Lightning Fabric of your own; default: :func:`make_fabric`.
     progress
         Show a progress bar on standard error.
 
@@ -199,12 +199,11 @@ def train(
 
 
 def make_fabric(precision: str = "32-true") -> Fabric:
-    """Fabric for where we are: the processes that ``torchrun`` started, else all GPUs, else one CPU process."""
+    """Fabric for where we are: the processes that ``torchrun`` started, else one, on a GPU if there is one."""
     local, world = int(os.environ.get("LOCAL_WORLD_SIZE", 0)), int(os.environ.get("WORLD_SIZE", 0))
-    devices: Any = local or ("auto" if torch.cuda.is_available() else 1)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     nodes = world // local if local else 1
-    return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision)  # type: ignore[arg-type]
+    return Fabric(accelerator=accelerator, devices=local or 1, num_nodes=nodes, precision=precision)  # type: ignore[arg-type]
 
 
 class _TrainState:
@@ -225,7 +224,7 @@ class _TrainState:
         elif config.schedule == "exponential":
             self.schedule = schedules.ExponentialLR(self.optimizer, config.gamma)
         elif config.schedule == "plateau":
-            self.schedule = schedules.ReduceLROnPlateau(self.optimizer, "max", 0.5, patience=config.plateau_epochs)
+            self.schedule = schedules.ReduceLROnPlateau(self.optimizer, "max", 0.5, config.plateau_epochs - 1, 0)
 
     @property
     def kept(self) -> models.WaveformModel:

@@ -85,7 +85,7 @@ def test_learns_tones(data, tmp_path):
     "changes",
     [
         {"average": 0.9, "roll": True, "mix": "join", "masks": 1, "gain_db": 2.0, "noise_snr_db": (10.0, 30.0)},
-        {"schedule": "plateau", "plateau_epochs": 0, "optimizer": "adam", "loss": "mse"},
+        {"schedule": "plateau", "plateau_epochs": 1, "optimizer": "adam", "loss": "mse"},
         {"schedule": "exponential", "epoch_size": 70, "mix": "vanilla"},
     ],
     ids=["one_cycle", "plateau", "exponential"],
@@ -160,6 +160,13 @@ def test_a_wholly_unknown_class_is_never_trained(data, tmp_path):
     trained = run.checkpoint().model.head.weight
     torch.testing.assert_close(trained[1], fresh[1], rtol=0, atol=0)
     assert not torch.allclose(trained[0], fresh[0])
+
+
+def test_plateau_halves_after_so_many_epochs_without_a_better_one(data, tmp_path):
+    waves, labels, val_waves, val_labels = data
+    settings = config(schedule="plateau", plateau_epochs=3, epochs=9, lr=1e-12)  # nothing is learnt: no epoch is better
+    run = train.train(settings, waves, labels, val_waves, val_labels, tmp_path, progress=False)
+    assert (run.history["lr"] * 1e12).tolist() == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_bf16_stays_close_to_float32(data, tmp_path):
