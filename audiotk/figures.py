@@ -93,7 +93,7 @@ def _ranges(axes: Axes, ranges: pd.DataFrame, classes: Sequence[str], colour: st
     for item in ranges.to_dict("records"):
         lane = len(classes) - 1 - list(classes).index(item["class_name"])
         axes.barh(lane, item["end_s"] - item["start_s"], left=item["start_s"], height=0.7, color=colour)
-    axes.set_yticks(range(len(classes)), list(classes)[::-1], fontsize=7)
+    axes.set_yticks(range(len(classes)), list(classes)[::-1], fontsize=7, parse_math=False)
     axes.set_ylim(-0.6, len(classes) - 0.4)
     axes.tick_params(length=0)
 
@@ -130,7 +130,7 @@ def recordings(
         wave, sr = audio.load(paths[name], sr=16000)
         top = axes[line * step, column]
         _spectrogram(top, wave, sr)
-        top.set_title(title, fontsize=8)
+        top.set_title(title, fontsize=8, parse_math=False)
         if ranges is not None:
             below = axes[line * step + 1, column]
             _ranges(below, ranges[ranges["recording"] == name], classes)
@@ -177,7 +177,7 @@ def history(table: pd.DataFrame, best_epoch: int) -> Figure:
 
 @mpl.rc_context(STYLE)
 def intervals(table: pd.DataFrame, xlabel: str, highlight: str | None = None) -> Figure:
-    """Values with their intervals, one line a row: index name, columns value, low, high; sorted as given."""
+    """Values with their intervals, one line a row: index name, columns value, low, high; unbounded ones are dotted."""
     figure, axes = _figure(6.4, 0.7 + 0.24 * len(table))
     _dots(axes, table, [ORANGE if name == highlight else BLUE for name in table.index])
     axes.set_xlabel(xlabel)
@@ -187,9 +187,11 @@ def intervals(table: pd.DataFrame, xlabel: str, highlight: str | None = None) ->
 def _dots(axes: Axes, table: pd.DataFrame, colours: Sequence[str]) -> None:
     place = np.arange(len(table))[::-1]
     for y, colour, item in zip(place, colours, table.to_dict("records"), strict=True):
+        if np.isnan([item["low"], item["high"]]).any():  # too few groups: the interval has no ends
+            axes.axhline(y, color=colour, linestyle=":", linewidth=1.2, alpha=0.6)
         axes.plot([item["low"], item["high"]], [y, y], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="round")
         axes.plot(item["value"], y, "o", color=colour, markersize=5)
-    axes.set_yticks(place, [str(name) for name in table.index])
+    axes.set_yticks(place, [str(name) for name in table.index], parse_math=False)
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -248,9 +250,17 @@ def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 @mpl.rc_context(STYLE)
 def timeline(
-    wave: np.ndarray, sr: int, ranges: pd.DataFrame, scores: Mapping[str, pd.DataFrame], title: str = ""
+    wave: np.ndarray,
+    sr: int,
+    ranges: pd.DataFrame,
+    scores: Mapping[str, pd.DataFrame],
+    title: str = "",
+    reach_s: float = 0.0,
 ) -> Figure:
-    """A recording, its true ranges and, below, each model's scores over time; colour outside a frame is hallucinated.
+    """A recording, its true ranges and, below, each model's scores over time.
+
+    A score is that of a window around its time, so it may rightly rise `reach_s` before an event and last as long
+    behind it: dotted frames show how far. Colour outside of them is hallucinated.
 
     Parameters
     ----------
@@ -260,12 +270,14 @@ def timeline(
         start_s, end_s, class_name.
     scores
         Name of a model -> scores, index time in seconds (evenly spaced), one column a class.
+    reach_s
+        Half the length of a window.
     """
     classes = list(next(iter(scores.values())).columns)
     ratios = [1.6, 1.3, *[1.3] * len(scores)]
     figure, axes = _figure(8.2, 1.25 * sum(ratios), nrows=len(ratios), sharex=True, height_ratios=ratios)
     _spectrogram(axes[0], wave, sr)
-    axes[0].set_title(title)
+    axes[0].set_title(title, parse_math=False)
     _ranges(axes[1], ranges, classes)
     axes[1].set_title("what is there", fontsize=9)
     for panel, (name, table) in zip(axes[2:], scores.items(), strict=True):
@@ -278,15 +290,11 @@ def timeline(
         _ranges(panel, ranges.iloc[:0], classes)
         for item in ranges.to_dict("records"):
             lane = len(classes) - 1 - classes.index(item["class_name"])
-            panel.barh(
-                lane,
-                item["end_s"] - item["start_s"],
-                left=item["start_s"],
-                height=0.8,
-                fill=False,
-                edgecolor=INK,
-                linewidth=1,
-            )
+            for more, line, width in ((0.0, "-", 1.1), (reach_s, ":", 0.8)):
+                start, length = item["start_s"] - more, item["end_s"] - item["start_s"] + 2 * more
+                panel.barh(
+                    lane, length, left=start, height=0.8, fill=False, edgecolor=INK, linewidth=width, linestyle=line
+                )
         panel.set_title(f"what the model trained on {name} hears", fontsize=9)
         panel.set_xlim(0, len(wave) / sr)
     axes[-1].set_xlabel("seconds")

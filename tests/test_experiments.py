@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from audiotk import audio, events, experiments, labels, metrics
 from audiotk.experiments import clip_or_range, quickstart
@@ -27,7 +28,7 @@ def test_every_arm_is_tested_on_the_same_segments(outcome):
     assert {seed for _, seed in outcome.scores} == {0, 1}
     for scores in outcome.scores.values():
         assert scores.index.tolist() == outcome.test.segments["segment"].tolist()
-    assert set(outcome.test.recording).isdisjoint(outcome.dataset.part("train")["recording"])
+    assert set(outcome.test.segments["recording"]).isdisjoint(outcome.dataset.part("train")["recording"])
 
 
 def test_numbers_are_those_of_the_metrics(outcome):
@@ -91,7 +92,9 @@ def test_clip_labels_come_from_ranges_where_a_data_set_has_no_others(tmp_path):
         audio.save(tmp_path / f"{i}.wav", rng.normal(0, 0.1, 8000 * 4).astype("float32"), 8000)
         rows += [(f"{i}.wav", 0.5, 1.0, "bark"), (f"{i}.wav", 2.0, 3.5, "howl")]
     pd.DataFrame(rows, columns=["path", "start_s", "end_s", "label"]).to_csv(tmp_path / "labels.csv", index=False)
-    dataset = clip_or_range.load("folder", str(tmp_path / "labels.csv"), "smoke")
+    with pytest.raises(AudiotkError, match="-p complete true"):
+        clip_or_range.load("folder", str(tmp_path / "labels.csv"), "smoke")
+    dataset = clip_or_range.load("folder", str(tmp_path / "labels.csv"), "smoke", complete=True)
     clips = labels.resolve(dataset, sources=["scraped"]).frame()
     assert (clips["howl"] == 1).all()
     assert (clips["bark"] == 0).all()
@@ -129,15 +132,16 @@ def test_quickstart_on_a_folder_with_a_broken_file(tmp_path):
     assert not isinstance(lazy.waves, np.ndarray)
     np.testing.assert_array_equal(lazy.waves[np.arange(len(lazy.waves))], material["test"].waves)
     truth = quickstart.resolve(dataset, material)
-    arm = experiments.Arm("melcnn", material["train"], truth["train"], config)
-    val, test = (material["val"], truth["val"]), material["test"]
-    scores = experiments.train_arms([arm], val, {"test": test}, [3], tmp_path / "runs", jobs=1)["melcnn", 3]["test"]
-    table = quickstart.evaluate(scores, truth["test"], test)
+    runs = quickstart.fit(config, material, truth, [3, 4], tmp_path / "runs")
+    scores = quickstart.score(runs, material["test"])
+    assert not scores[3].equals(scores[4])
+    table = quickstart.evaluate(scores, truth["test"], material["test"])
     mean = table.loc["mean (mAP)"]
-    assert mean["value"] == pytest.approx(metrics.mean_average_precision(scores, truth["test"]))
+    values = [metrics.mean_average_precision(one, truth["test"]) for one in scores.values()]
+    assert mean["value"] == pytest.approx(np.mean(values))
     assert not mean["low"] > mean["value"]  # with four recordings the interval may be unbounded: NaN
-    rows = quickstart.results(table, seed=3, data="folder", scale="smoke")
-    assert [row["class_name"] for row in rows if row["metric"] == "mAP"] == [None]
+    rows = quickstart.results(table, seeds=[3, 4], data="folder", scale="smoke")
+    assert [(row["class_name"], row["seed"]) for row in rows if row["metric"] == "mAP"] == [(None, None)]
     wrong = quickstart.mistakes(scores, truth["test"])
     judged = truth["test"].frame()
     assert all(judged.loc[item.segment, item.class_name] == 0 for item in wrong.itertuples())
@@ -152,3 +156,36 @@ def test_arms_must_differ(tmp_path):
     arm = experiments.Arm("same", material, empty, TrainConfig(model_options=SMALL))
     with pytest.raises(AudiotkError, match="arms and seeds have to differ"):
         experiments.train_arms([arm, arm], (material, empty), {}, [0], tmp_path)
+
+
+def test_intervals_resample_groups_not_files(tmp_path):
+    """Eight files of two dogs are two units."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for split in ("train", "val", "test"):
+        for i in range(8):
+            audio.save(tmp_path / f"{split}{i}.wav", rng.normal(0, 0.1, 8000).astype("float32"), 8000)
+            rows.append((f"{split}{i}.wav", "bark" if i % 2 else "howl", f"{split}-dog{i // 4}", split))
+    table = pd.DataFrame(rows, columns=["path", "label", "group", "split"])
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    dataset = quickstart.load("folder", str(tmp_path), "smoke")
+    test = experiments.load_material(dataset, "test", 8000)
+    truth = labels.resolve(dataset, test.segments, ["folder"])
+    scores = pd.DataFrame(rng.random((8, 2)), index=test.segments["segment"], columns=list(dataset.classes))
+    assert (quickstart.evaluate({0: scores}, truth, test)["n"] == 2).all()
+    one = test.first(4)
+    with pytest.raises(AudiotkError, match=r"4 segments of 1 group\(s\)"):
+        quickstart.check_testable(truth.select(one.segments["segment"]), one)
+
+
+def test_a_recording_that_breaks_late_is_not_chosen_for_the_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("bark", "howl"):
+        for i in range(8):
+            audio.save(tmp_path / name / f"{i}.wav", rng.normal(0, 0.1, 8000).astype("float32"), 8000)
+    dataset = quickstart.load("folder", str(tmp_path), "smoke")
+    first = next(iter(quickstart.choose(dataset)))
+    soundfile.write(tmp_path / first, np.full(8000, np.nan, "float32"), 8000, subtype="FLOAT")
+    again = quickstart.choose(dataset)
+    assert first not in again
+    assert len(again) == 2

@@ -73,6 +73,27 @@ def test_recordings_and_timeline(tmp_path):
     assert image.get_extent() == pytest.approx([0.1, 0.9, -0.5, 1.5])
 
 
+def test_timeline_shows_how_far_a_window_reaches():
+    ranges = pd.DataFrame({"start_s": [4.0], "end_s": [5.0], "class_name": ["bark"]})
+    scores = pd.DataFrame({"bark": [0.1, 0.9]}, index=[3.0, 5.0])
+    figure = drawn(figures.timeline(np.zeros(160000), 16000, ranges, {"x": scores}, reach_s=1.0))
+    frames = sorted((bar.get_x(), bar.get_width()) for bar in figure.axes[2].patches)
+    assert frames == [(3.0, 3.0), (4.0, 1.0)]
+
+
+def test_an_unbounded_interval_does_not_look_certain():
+    table = pd.DataFrame({"value": [0.9], "low": [np.nan], "high": [np.nan]}, index=["one"])
+    lines = drawn(figures.intervals(table, "AP")).axes[0].lines
+    assert any(line.get_linestyle() == ":" for line in lines)
+
+
+def test_names_with_dollar_signs_are_text(tmp_path):
+    path = audio.save(tmp_path / "a.wav", np.zeros(8000, "float32"), 16000)
+    table = pd.DataFrame({"recording": ["$x^$"], "path": [str(path)]})
+    ranges = pd.DataFrame({"recording": ["$x^$"], "start_s": [0.1], "end_s": [0.2], "class_name": ["$y^$"]})
+    drawn(figures.recordings(table, {"$x^$": "$x^$"}, ranges, ["$y^$"]))
+
+
 def test_the_others_draw():
     counts = pd.DataFrame({"present": [1, 2], "absent": [3, 2], "unknown": [0, 0]}, index=["bark", "howl"])
     drawn(figures.label_counts({"train": counts, "test": counts}))

@@ -6,7 +6,7 @@ One module a notebook: :mod:`~audiotk.experiments.quickstart`, :mod:`~audiotk.ex
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from audiotk import audio
 from audiotk.files import atomic
-from audiotk.stats import Interval
+from audiotk.resample import Statistic
+from audiotk.stats import Interval, bootstrap, paired_bootstrap
 from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_recordings
 from audiotk.train import TrainConfig, train
 
@@ -29,7 +30,10 @@ MOST_BYTES = 4e9
 
 @dataclass(frozen=True)
 class Material:
-    """Segments with their sound: row i of `waves` (n, samples), float32 at `sr` Hz, is row i of `segments`."""
+    """Segments with their sound: row i of `waves` (n, samples), float32 at `sr` Hz, is row i of `segments`.
+
+    `segments` has the further column group.
+    """
 
     segments: pd.DataFrame
     waves: Any  # an array, a memory map or audio.LazyWaves
@@ -37,9 +41,9 @@ class Material:
     problems: pd.DataFrame
 
     @property
-    def recording(self) -> pd.Series:
-        """Recording of each segment, index segment: the unit of resampling."""
-        return self.segments.set_index("segment")["recording"]
+    def unit(self) -> pd.Series:
+        """Group (person, device, upload) of each segment, index segment: what intervals resample."""
+        return self.segments.set_index("segment")["group"]
 
     def first(self, recordings: int) -> Material:
         """The segments of the first so many recordings; the sound is not copied."""
@@ -74,7 +78,11 @@ def load_material(
     """
     recordings = dataset.part(split)
     if recordings.empty:
-        raise AudiotkError(f"{dataset.name}: the {split} split holds no recording ({len(dataset.recordings)} in all)")
+        raise AudiotkError(
+            f"{dataset.name}: the {split} split holds no recording ({len(dataset.recordings)} in all, "
+            f"{dataset.recordings['group'].nunique()} groups); add recordings of other groups, or say in a split "
+            "column which recordings are train, val and test"
+        )
     return read_windows(recordings, sr, window_s, hop_s, progress, most_bytes)
 
 
@@ -97,7 +105,8 @@ def read_windows(
         waves, segments, problems = audio.load_segments(recordings, segments, sr, window_s, progress=progress)
     if not len(segments):
         raise AudiotkError(f"none of {len(recordings)} recordings can be read; the first: {problems['reason'].iloc[0]}")
-    return Material(segments, waves, sr, problems)
+    groups = recordings.set_index("recording")["group"]
+    return Material(segments.assign(group=segments["recording"].map(groups)), waves, sr, problems)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,13 @@ def _train_one(
     return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
 
 
+def interval_text(values: Mapping[Any, Any]) -> str:
+    """``0.512 [0.437, 0.590]`` from value, low and high; an interval without ends is called unbounded."""
+    if np.isnan([values["low"], values["high"]]).any():
+        return f"{values['value']:.3f} [unbounded]"
+    return f"{values['value']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+
+
 def row(
     experiment: str,
     arm: str,
@@ -186,6 +202,48 @@ def row(
         bounds = {name: getattr(value, name) for name in bounds}
     place = {"data": data, "scale": scale, "split": split, "metric": metric, "class_name": class_name}
     return {"experiment": experiment, "arm": arm, "seed": seed, **place, **bounds}
+
+
+def first_readable(recordings: pd.DataFrame, names: Iterable[str], count: int) -> list[str]:
+    """The first `count` of `names` whose sound can be read; the others show up among the problems of a material."""
+    paths = recordings.set_index("recording")["path"]
+    found: list[str] = []
+    for name in names:
+        if len(found) == count:
+            break
+        try:
+            audio.load(str(paths[name]), sr=16000)
+        except AudiotkError:
+            continue
+        found.append(name)
+    return found
+
+
+def mean_over_seeds(by_seed: Mapping[int, Statistic], rng: np.random.Generator) -> Interval:
+    """Mean of a number over seeds, with its interval over groups of the test set (and seeds, if there are several)."""
+    if len(by_seed) == 1:
+        return bootstrap(next(iter(by_seed.values())), rng)
+    zero = {key: Statistic(one.recordings, lambda counts: np.zeros(len(counts))) for key, one in by_seed.items()}
+    return paired_bootstrap(by_seed, zero, rng)
+
+
+def check_judged(dataset: Dataset) -> Dataset:
+    """`dataset` if its labelled ranges say where a class is absent, too.
+
+    Raises
+    ------
+    AudiotkError
+        Only presence was judged: nothing can be learnt or tested.
+    """
+    judged = dataset.annotations["value"] == 0
+    if not (judged.any() or dataset.sources["closed"].any()):
+        raise AudiotkError(
+            f"{dataset.name}: every annotation says that a class is present, none that one is absent, so there is "
+            "nothing to tell it from. If each recording was heard in full, say so with complete=True "
+            "(-p complete true): a class is then absent outside of its ranges. Otherwise add ranges with an empty "
+            "label: heard, no event"
+        )
+    return dataset
 
 
 def check_scale(scale: str) -> str:

@@ -25,7 +25,20 @@ import pandas as pd
 from audiotk import audio, datasets, events, labels, metrics, resample, stats
 from audiotk.backgrounds import SILENCE_KINDS
 from audiotk.datasets import embedded
-from audiotk.experiments import Arm, Material, check_scale, load_material, read_windows, row, run_folder, train_arms
+from audiotk.experiments import (
+    Arm,
+    Material,
+    check_judged,
+    check_scale,
+    first_readable,
+    interval_text,
+    load_material,
+    mean_over_seeds,
+    read_windows,
+    row,
+    run_folder,
+    train_arms,
+)
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.models.predict import score
 from audiotk.resample import Statistic
@@ -35,6 +48,7 @@ from audiotk.train import TrainConfig
 EXPERIMENT = "clip_or_range"
 RANGES, CLIPS, WHOLE = "time ranges", "clip labels", "whole clips"
 WINDOW_S, HOP_S = 2.0, 1.0
+WHOLE_S = 30.0  # longer recordings are cut into clips of this length
 RECALL = 0.8  # thresholds are chosen on validation to reach it, so that arms are compared at equal recall
 PAIRS = [("bark", "howl"), ("howl", "bark")]
 SIZES = {  # recordings: train of 1x, validation, test; epochs
@@ -44,8 +58,8 @@ SIZES = {  # recordings: train of 1x, validation, test; epochs
 }
 TIMES = (1, 2, 4)
 MODEL = {"mels": 40, "n_fft": 1024, "hop": 512}  # a coarse spectrogram: half the time of the default, no worse here
-SHOWN = ["mAP", "false positives per hour", "bark/howl confusion", "mean score where absent", "calibration error",
-         "fires on silence", "recall"]  # fmt: skip
+SHOWN = ["mAP", "recall", "false positives per hour", "share of absent time that fires", "fires on silence",
+         "bark/howl confusion", "mean score where absent", "calibration error"]  # fmt: skip
 
 COMPARED = {  # claim: metric, arm minus baseline, as a share of the baseline?
     "B1.1": ("false positives per hour", RANGES, CLIPS, True),
@@ -70,7 +84,7 @@ class Outcome:
     folder: Path
 
 
-def load(data: str, data_root: str, scale: str, seed: int = 0) -> Dataset:
+def load(data: str, data_root: str, scale: str, complete: bool = False) -> Dataset:
     """Recordings with ranges (source truth) and one label a clip (source scraped).
 
     Raises
@@ -81,15 +95,14 @@ def load(data: str, data_root: str, scale: str, seed: int = 0) -> Dataset:
     train, val, test, _ = SIZES[check_scale(scale)]
     if data == "embedded":
         counts = {"n_train": train * max(TIMES), "n_val": val, "n_test": test}
-        return datasets.load(data, data_root or None, seed=seed, progress=True, **counts)
-    heard = {"complete": True} if data == "folder" else {}  # outside of its ranges a class is absent
-    dataset = datasets.load(data, data_root or None, **heard)
+        return datasets.load(data, data_root or None, progress=True, **counts)
+    dataset = datasets.load(data, data_root or None, **({"complete": complete} if data == "folder" else {}))
     if not _range_sources(dataset):
         raise AudiotkError(
             f"{data}: this experiment compares labelled ranges with clip labels, and no source of this data set gives "
             "ranges; use data=embedded, or data=folder with a CSV of path,start_s,end_s,label"
         )
-    return labels.with_clip_labels(dataset, source=_range_sources(dataset)[0])
+    return labels.with_clip_labels(check_judged(dataset), source=_range_sources(dataset)[0])
 
 
 def _range_sources(dataset: Dataset) -> list[str]:
@@ -103,9 +116,11 @@ def ranges(dataset: Dataset, recording: str | None = None) -> pd.DataFrame:
 
 
 def choose(dataset: Dataset, count: int = 6) -> dict[str, str]:
-    """Recording -> title for the first training recordings that hold two classes or more."""
+    """Recording -> title for the first training recordings that hold two classes or more (one, if none does)."""
     kinds = ranges(dataset).groupby("recording")["class_name"].nunique()
-    names = [name for name in dataset.part("train")["recording"] if kinds.get(name, 0) >= 2][:count]
+    train = [name for name in dataset.part("train")["recording"] if kinds.get(name, 0)]
+    several = [name for name in train if kinds[name] >= 2]
+    names = first_readable(dataset.recordings, several or train, count)
     scraped = dataset.annotations[(dataset.annotations["source"] == "scraped") & (dataset.annotations["value"] == 1)]
     label = scraped.merge(dataset.segments, on="segment").set_index("recording")["class_name"]
     return {name: f"{name}: “{label.get(name, 'nothing')}”" for name in names}
@@ -121,7 +136,7 @@ def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path, job
     Path(out).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
         pool = read_windows(train, sr, WINDOW_S, progress=True).on_disk(shelf)
-        whole = read_windows(train[:size], sr, float(train["duration_s"].max())).on_disk(shelf)
+        whole = read_windows(train[:size], sr, min(WHOLE_S, float(train["duration_s"].max()))).on_disk(shelf)
         arms = _arms(dataset, pool, whole, size, epochs)
         material = {"val": val, "test": test}
         scores = train_arms(arms, (val, val_truth), material, seeds, Path(out) / "runs", jobs)
@@ -148,13 +163,14 @@ def _arms(dataset: Dataset, pool: Material, whole: Material, size: int, epochs: 
         model_options=MODEL, sr=pool.sr, clip_s=WINDOW_S, epochs=epochs, epoch_size=len(once.waves),
         batch_size=32, roll=True, gain_db=2.0,
     )  # fmt: skip
-    # as many steps, and as many seconds of sound a step, as the other arms
-    batch = max(2, round(config.batch_size * len(whole.waves) / len(once.waves)))
-    clip_s = whole.waves.shape[1] / whole.sr
+    # as many steps as the other arms, each with about as many seconds of sound
+    steps = -(-len(once.waves) // config.batch_size)
+    batch = max(2, -(-len(whole.waves) // steps))
+    changes = {"clip_s": whole.waves.shape[1] / whole.sr, "batch_size": batch, "epoch_size": steps * batch}
     arms = [
         Arm(RANGES, once, _judged(dataset, once), config),
         Arm(CLIPS, once, clips(once), config),
-        Arm(WHOLE, whole, clips(whole), replace(config, clip_s=clip_s, epoch_size=len(whole.waves), batch_size=batch)),
+        Arm(WHOLE, whole, clips(whole), replace(config, **changes)),
     ]
     available = pool.segments["recording"].nunique()
     for times in [times for times in TIMES[1:] if times * size <= available]:
@@ -184,29 +200,30 @@ def statistics(outcome: Outcome) -> dict[str, dict[str, dict[int, Statistic]]]:
 
 def _of_run(outcome: Outcome, arm: str, seed: int, kinds: pd.Series) -> dict[str, Statistic]:
     scores, limits = outcome.scores[arm, seed], outcome.thresholds[arm, seed]
-    truth, recording = outcome.truth, outcome.test.recording
+    truth, unit = outcome.truth, outcome.test.unit
+    groups = outcome.dataset.recordings.set_index("recording")["group"]
     fires = (scores > limits).any(axis=1).astype(float).to_frame("any")
-    present = truth.select(scores.index, scores.columns).frame() == 1
     silent = kinds.isin([*SILENCE_KINDS, "nothing"]).astype(float).to_frame("any")
     by_recording = events.false_positives_by_recording(scores, truth, outcome.test.segments, limits)
     statistics = {
-        "mAP": resample.map_statistic(scores, truth, recording),
-        "false positives per hour": resample.false_positive_statistic(by_recording),
-        "mean score where absent": resample.absent_score_statistic(scores, truth, recording),
-        "calibration error": resample.calibration_statistic(scores, truth, recording),
-        "fires on silence": resample.ratio_statistic(fires * silent, silent, recording),
-        "recall": resample.ratio_statistic(((scores > limits) & present) * 1.0, present * 1.0, recording),
+        "mAP": resample.map_statistic(scores, truth, unit),
+        "false positives per hour": resample.false_positive_statistic(by_recording, groups),
+        "share of absent time that fires": resample.fired_share_statistic(by_recording, groups),
+        "mean score where absent": resample.absent_score_statistic(scores, truth, unit),
+        "calibration error": resample.calibration_statistic(scores, truth, unit),
+        "fires on silence": resample.ratio_statistic(fires * silent, silent, unit),
+        "recall": resample.recall_statistic(scores, truth, limits, unit),
     }
     if {"bark", "howl"} <= set(scores.columns):
-        statistics["bark/howl confusion"] = resample.confusion_statistic(scores, truth, limits, recording, PAIRS)
+        statistics["bark/howl confusion"] = resample.confusion_statistic(scores, truth, limits, unit, PAIRS)
     for kind in kinds.dropna().unique():
         here = (kinds == kind).astype(float).to_frame("any")
-        statistics[f"fires on {kind}"] = resample.ratio_statistic(fires * here, here, recording)
+        statistics[f"fires on {kind}"] = resample.ratio_statistic(fires * here, here, unit)
     return statistics
 
 
 def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int = 0) -> pd.DataFrame:
-    """Mean over seeds of each metric and arm with its 95 % interval over recordings and seeds.
+    """Mean over seeds of each metric and arm with its 95 % interval over groups (and seeds).
 
     Returns
     -------
@@ -217,17 +234,14 @@ def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int 
     rows = []
     for metric, arms in found.items():
         for arm, by_seed in arms.items():
-            zero = {
-                key: Statistic(one.recordings, lambda counts: np.zeros(len(counts))) for key, one in by_seed.items()
-            }
-            rows.append({"metric": metric, "arm": arm, **vars(stats.paired_bootstrap(by_seed, zero, rng))})
+            rows.append({"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, rng))})
     return pd.DataFrame(rows).drop(columns="level")
 
 
 def wide(summary: pd.DataFrame) -> pd.DataFrame:
     """The metrics of `SHOWN` as text "value [low, high]", one row an arm."""
     part = summary[summary["metric"].isin(SHOWN)]
-    text = [f"{item.value:.3f} [{item.low:.3f}, {item.high:.3f}]" for item in part.itertuples()]
+    text = [interval_text(item) for item in part.to_dict("records")]
     table = part.assign(text=text).pivot(index="arm", columns="metric", values="text")
     return table.reindex(index=list(dict.fromkeys(part["arm"])), columns=[m for m in SHOWN if m in set(part["metric"])])
 
@@ -259,8 +273,8 @@ def labelled_ranges(dataset: Dataset) -> Statistic:
     counts = ranges(dataset).groupby("recording").size()
     counts = counts[counts.index.isin(dataset.part("train")["recording"])]
     extra = (counts - 1).astype(float).to_frame("extra")
-    names = pd.Series(extra.index, index=extra.index)
-    return resample.ratio_statistic(extra, extra * 0 + 1, names)
+    groups = dataset.recordings.set_index("recording")["group"]
+    return resample.ratio_statistic(extra, extra * 0 + 1, groups)
 
 
 def claims(
@@ -273,7 +287,11 @@ def claims(
         by_arm = found.get(metric, {})
         there = arm in by_arm and baseline in by_arm
         effects[name] = stats.paired_bootstrap(by_arm[arm], by_arm[baseline], rng, relative=relative) if there else None
-    rows = [stats.claim_row(name, effects[name], data, scale) for name in sorted(effects)]
+    seeds = len(outcome.seeds)
+    rows = [
+        stats.claim_row(name, effects[name], data, scale, seeds if name in COMPARED else None)
+        for name in sorted(effects)
+    ]
     return pd.DataFrame(rows).set_index("id")
 
 
@@ -297,12 +315,16 @@ def results(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) 
 
 
 def most_wrong(outcome: Outcome, arm: str = CLIPS) -> str:
-    """The test recording with the highest mean score of absent classes, among those that hold two classes or more."""
+    """The test recording with the highest mean score of absent classes, among those that hold two classes or more.
+
+    If no recording holds two, the choice is among those that hold one.
+    """
     truth = outcome.truth.frame()
+    recording = outcome.test.segments.set_index("segment")["recording"]
     mean = pd.concat([outcome.scores[arm, seed] for seed in outcome.seeds]).groupby(level="segment").mean()
-    wrong = mean.where(truth == 0).mean(axis=1).groupby(outcome.test.recording.loc[mean.index].to_numpy()).mean()
-    present = truth.groupby(outcome.test.recording.loc[truth.index].to_numpy()).max().sum(axis=1)
-    return str(wrong[present >= 2].idxmax())
+    wrong = mean.where(truth == 0).mean(axis=1).groupby(recording).mean()
+    present = truth.groupby(recording).max().sum(axis=1).reindex(wrong.index)
+    return str(wrong[present >= min(2.0, present.max())].idxmax())
 
 
 def sound(outcome: Outcome, recording: str) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,19 @@ import pandas as pd
 
 from audiotk import audio, datasets, labels, metrics, stats
 from audiotk.events import truth_ranges
-from audiotk.experiments import Material, check_scale, load_material, row
+from audiotk.experiments import (
+    Material,
+    check_judged,
+    check_scale,
+    first_readable,
+    load_material,
+    mean_over_seeds,
+    row,
+    run_folder,
+)
 from audiotk.resample import map_statistic
-from audiotk.tables import SPLITS, Dataset, Labels
-from audiotk.train import TrainConfig
+from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
+from audiotk.train import Run, TrainConfig, train
 
 EXPERIMENT = "quickstart"
 LONGEST_S = 10.0  # longer recordings are cut into windows of this length
@@ -22,20 +33,21 @@ EPOCHS = {"smoke": 2, "demo": 80, "paper": 200}
 EMBEDDED_EPOCHS = {"smoke": 2, "demo": 20, "paper": 60}
 
 
-def load(data: str, data_root: str, scale: str) -> Dataset:
-    """The data set by name; the embedded one in the size of `scale`."""
+def load(data: str, data_root: str, scale: str, complete: bool = False) -> Dataset:
+    """The data set by name; the embedded one in the size of `scale`, a folder's ranges as `complete` or not."""
     check_scale(scale)
     options: dict[str, dict[str, Any]] = {
         "embedded": {"n": EMBEDDED[scale], "progress": True},
-        "folder": {"complete": True, "progress": True},  # where ranges are labelled, a class is absent outside of them
+        "folder": {"complete": complete, "progress": True},
+        "esc50": {"val_share": 0.1},  # so few recordings in ESC-10 that training needs them more
     }
-    return datasets.load(data, data_root or None, **options.get(data, {}))
+    return check_judged(datasets.load(data, data_root or None, **options.get(data, {})))
 
 
 def window_s(dataset: Dataset) -> float:
-    """Length of the segments: the longest recording, at most `LONGEST_S`, rounded up to a tenth of a second."""
+    """Length of the segments: the longest recording, rounded up to a tenth of a second, within 1 s and `LONGEST_S`."""
     longest = float(dataset.recordings["duration_s"].max())
-    return min(LONGEST_S, float(np.ceil(longest * 10 - 1e-6) / 10))
+    return min(LONGEST_S, max(1.0, float(np.ceil(longest * 10 - 0.05) / 10)))
 
 
 def overview(dataset: Dataset) -> pd.DataFrame:
@@ -48,13 +60,15 @@ def overview(dataset: Dataset) -> pd.DataFrame:
 
 
 def choose(dataset: Dataset, count: int = 6) -> dict[str, str]:
-    """Recording -> title for the first training recording of each of the first `count` classes that have one."""
+    """Recording -> title: a training recording of each of the first `count` classes that have one."""
     train = dataset.part("train")["recording"]
     rows = dataset.annotations[(dataset.annotations["value"] == 1)].merge(dataset.segments, on="segment")
     rows = rows[rows["recording"].isin(train)].drop_duplicates("recording")
-    firsts = rows.drop_duplicates("class_name").set_index("class_name")["recording"]
-    names = [name for name in dataset.classes if name in firsts.index][:count]
-    return {firsts[name]: f"{firsts[name]}: {name}" for name in names}
+    chosen: dict[str, str] = {}
+    for name in dataset.classes[:count]:
+        found = first_readable(dataset.recordings, rows.loc[rows["class_name"] == name, "recording"], 1)
+        chosen |= {recording: f"{recording}: {name}" for recording in found}
+    return chosen
 
 
 def ranges(dataset: Dataset) -> pd.DataFrame | None:
@@ -69,10 +83,14 @@ def sounds(dataset: Dataset, chosen: Mapping[str, str]) -> list[tuple[str, np.nd
     return [(title, audio.load(paths[name], sr=16000)[0]) for name, title in chosen.items()]
 
 
-def recipe(dataset: Dataset, scale: str, seed: int = 0) -> TrainConfig:
+def recipe(dataset: Dataset, scale: str) -> TrainConfig:
     """MelCNN with time rolls and spectrogram masks, one-cycle AdamW: chosen on folds 1 and 2 of ESC-10 alone."""
-    epochs = (EMBEDDED_EPOCHS if dataset.name == "embedded" else EPOCHS)[check_scale(scale)]
-    return TrainConfig(clip_s=window_s(dataset), epochs=epochs, batch_size=16, roll=True, masks=2, seed=seed)
+    embedded = dataset.name == "embedded"
+    epochs = (EMBEDDED_EPOCHS if embedded else EPOCHS)[check_scale(scale)]
+    options = {} if embedded else {"deeper": True}
+    return TrainConfig(
+        model_options=options, clip_s=window_s(dataset), epochs=epochs, batch_size=16, roll=True, masks=2
+    )
 
 
 def read(dataset: Dataset, config: TrainConfig) -> dict[str, Material]:
@@ -91,27 +109,62 @@ def resolve(dataset: Dataset, material: dict[str, Material]) -> dict[str, Labels
     return {name: labels.resolve(dataset, part.segments, sources) for name, part in material.items()}
 
 
-def evaluate(scores: pd.DataFrame, truth: Labels, material: Material, seed: int = 0) -> pd.DataFrame:
-    """Average precision of each class and their mean with 95 % intervals over recordings.
+def fit(
+    config: TrainConfig, material: dict[str, Material], labels: dict[str, Labels], seeds: Sequence[int], out: str | Path
+) -> dict[int, Run]:
+    """One run for each seed, in ``out/melcnn-seedN``."""
+    check_testable(labels["test"], material["test"])
+    train_, val = material["train"].waves, material["val"].waves
+    return {
+        seed: train(
+            replace(config, seed=seed), train_, labels["train"], val, labels["val"], run_folder(out, "melcnn", seed)
+        )
+        for seed in seeds
+    }
+
+
+def check_testable(truth: Labels, material: Material) -> None:
+    """Raise before training if there will be nothing to report: no testable class, or fewer than two groups."""
+    counts = truth.counts()
+    testable = int(((counts["present"] > 0) & (counts["absent"] > 0)).sum())
+    groups = material.unit.nunique()
+    if not testable or groups < 2:
+        raise AudiotkError(
+            f"the test split has {len(truth.segments)} segments of {groups} group(s), and {testable} of {len(counts)} "
+            "classes are both present and absent in it; add recordings of other groups, or set the split column"
+        )
+
+
+def score(runs: Mapping[int, Run], material: Material) -> dict[int, pd.DataFrame]:
+    """Scores of each seed's run for all segments of a material."""
+    return {seed: run.score(material.waves, material.segments["segment"]) for seed, run in runs.items()}
+
+
+def evaluate(scores: Mapping[int, pd.DataFrame], truth: Labels, material: Material) -> pd.DataFrame:
+    """Average precision of each class and their mean, averaged over seeds, with 95 % intervals over groups (and seeds).
 
     Returns
     -------
     pandas.DataFrame
-        Index class, last row "mean (mAP)"; value, low, high, n (recordings), positives.
+        Index class, last row "mean (mAP)"; value, low, high, n (groups), positives. Classes that are nowhere present or
+        nowhere absent in the test split are left out.
     """
-    rng = np.random.default_rng(seed)
-    counted = metrics.average_precision(scores, truth)
+    rng = np.random.default_rng(0)
+    counted = metrics.average_precision(next(iter(scores.values())), truth)
     rows = {}
-    for name in counted.index[counted["ap"].notna()]:
-        found = stats.bootstrap(map_statistic(scores, truth, material.recording, class_name=name), rng)
-        rows[name] = {**vars(found), "positives": counted.loc[name, "positives"]}
-    mean = stats.bootstrap_map(scores, truth, material.recording, rng)
-    rows["mean (mAP)"] = {**vars(mean), "positives": counted["positives"].sum()}
+    for name in [*counted.index[counted["ap"].notna()], None]:
+        by_seed = {
+            seed: map_statistic(one, truth, material.unit, class_name=None if name is None else str(name))
+            for seed, one in scores.items()
+        }
+        positives = counted["positives"].sum() if name is None else counted.loc[name, "positives"]
+        rows["mean (mAP)" if name is None else name] = {**vars(mean_over_seeds(by_seed, rng)), "positives": positives}
     return pd.DataFrame.from_dict(rows, orient="index")[["value", "low", "high", "n", "positives"]].rename_axis("class")
 
 
-def mistakes(scores: pd.DataFrame, truth: Labels, count: int = 6) -> pd.DataFrame:
-    """The highest scores of classes that were judged absent: segment, class_name, score."""
+def mistakes(by_seed: Mapping[int, pd.DataFrame], truth: Labels, count: int = 6) -> pd.DataFrame:
+    """The highest scores (mean over seeds) of classes that were judged absent: segment, class_name, score."""
+    scores = pd.concat(list(by_seed.values())).groupby(level="segment", sort=False).mean()
     wrong = scores.where(truth.select(scores.index, scores.columns).frame() == 0)
     table = wrong.rename_axis("segment").reset_index().melt("segment", var_name="class_name", value_name="score")
     return table.dropna().nlargest(count, "score").reset_index(drop=True)
@@ -124,12 +177,13 @@ def sounds_of_mistakes(table: pd.DataFrame, material: Material) -> list[tuple[st
     return list(zip(captions, material.waves[place], strict=True))
 
 
-def results(table: pd.DataFrame, *, seed: int, data: str, scale: str) -> list[dict[str, Any]]:
-    """Rows of results.jsonl from the table of :func:`evaluate`."""
+def results(table: pd.DataFrame, *, seeds: Sequence[int], data: str, scale: str) -> list[dict[str, Any]]:
+    """Rows of results.jsonl from the table of :func:`evaluate`; the seed is null where there were several."""
     rows = []
     for name, values in table.iterrows():
         mean = str(name) == "mean (mAP)"
         found = stats.Interval(values["value"], values["low"], values["high"], 0.95, int(values["n"]))
-        about: dict[str, Any] = {"seed": seed, "data": data, "scale": scale, "class_name": None if mean else str(name)}
+        about: dict[str, Any] = {"seed": seeds[0] if len(seeds) == 1 else None, "data": data, "scale": scale}
+        about["class_name"] = None if mean else str(name)
         rows.append(row(EXPERIMENT, "melcnn", "mAP" if mean else "AP", found, **about))
     return rows
