@@ -18,7 +18,8 @@ examples:
 RUN_EXAMPLES = """\
 Each notebook runs in the folder you call from (so relative paths mean what you typed), leaves an executed copy and
 its files in the run folder, and adds its numbers to results.jsonl there; report.html shows everything and opens
-offline. Ctrl+C stops; the same command goes on with what is not finished.
+offline. Ctrl+C stops; the same command goes on with what is not finished, and runs again what changed (notebook,
+parameters, package or data).
 
 examples:
   audiotk run notebooks --out runs/demo

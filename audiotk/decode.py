@@ -27,7 +27,8 @@ GRACE_S = 0.001  # an end may lie this far behind the recording's: segment ids a
 CONTEXT = 256  # input frames read on each side of a range, times the decimation factor: soxr's filter and a margin
 JOIN_S = 1.0  # segments of one recording that are no further apart are decoded in one go ...
 RUN_S = 600.0  # ... up to this length, which bounds the memory of a worker
-SCRATCH = 1 << 22  # samples that a thread keeps memory for
+SCRATCH = 1 << 22  # samples that are read at a time, and that a thread keeps memory for
+DENSEST = 8192  # frames in a byte of file: more than any coding can hold (FLAC at its best: 65,535 frames in 12 bytes)
 
 
 def whole_hz(sr: float) -> int:
@@ -84,6 +85,10 @@ def _header_fault(handle: sf.SoundFile, path: PathLike) -> str | None:
         return "is truncated: its last Ogg page is not complete"
     if handle.frames < 1:
         return "holds no samples"
+    held = os.path.getsize(path)
+    if handle.format != "RAW" and handle.frames > DENSEST * held:  # RAW: already decoded, of another size than the file
+        promised = f"{handle.frames:,} samples ({handle.frames / handle.samplerate / 3600:,.1f} h)"
+        return f"its header is damaged: it says {promised}, which cannot be in a file of {held:,} bytes"
     return None
 
 
@@ -126,17 +131,35 @@ def read_samples(handle: sf.SoundFile, path: PathLike, sr: int, first: int, last
 
 def read_frames(handle: sf.SoundFile, path: PathLike, first: int, last: int) -> np.ndarray:
     """Frames `first` to `last` at the file's own rate, mixed down, float32; valid until this thread's next call."""
-    whole_numbers = handle.subtype == "PCM_16"  # libsndfile's own conversion to float takes three times as long
+    step = SCRATCH // handle.channels
     try:
         _go_to(handle, first)
-        shape = (last - first, handle.channels) if handle.channels > 1 else (last - first,)
+    except sf.SoundFileError as err:
+        raise _undecodable(handle, path, first, err) from err
+    if last - first <= step:
+        return _read_on(handle, path, first, last)
+    # memory grows with the sound that is really there, not with what a header promises
+    blocks = [_read_on(handle, path, at, min(at + step, last)).copy() for at in range(first, last, step)]
+    return np.concatenate(blocks)
+
+
+def _undecodable(handle: sf.SoundFile, path: PathLike, first: int, err: sf.SoundFileError) -> AudiotkError:
+    at_s = first / handle.samplerate
+    return AudiotkError(f"{path}: cannot be decoded from {at_s:.3f} s on, truncated? ({err})")
+
+
+def _read_on(handle: sf.SoundFile, path: PathLike, first: int, last: int) -> np.ndarray:
+    """:func:`read_frames` of at most `SCRATCH` samples from where `handle` stands, which is `first`."""
+    whole_numbers = handle.subtype == "PCM_16"  # libsndfile's own conversion to float takes three times as long
+    shape = (last - first, handle.channels) if handle.channels > 1 else (last - first,)
+    try:
         data = handle.read(out=_scratch("int16" if whole_numbers else "float32", shape))
     except sf.SoundFileError as err:
-        at_s = first / handle.samplerate
-        raise AudiotkError(f"{path}: cannot be decoded from {at_s:.3f} s on, truncated? ({err})") from err
+        raise _undecodable(handle, path, first, err) from err
     if len(data) < last - first:
-        came = f"{(first + len(data)) / handle.samplerate:.3f} s of {handle.frames / handle.samplerate:.3f} s"
-        raise AudiotkError(f"{path}: is truncated: sound ends after {came}")
+        ends_s, says_s = (first + len(data)) / handle.samplerate, handle.frames / handle.samplerate
+        ends = f"sound ends after {ends_s:.3f} s" if len(data) else f"there is no sound at {ends_s:.3f} s"
+        raise AudiotkError(f"{path}: is truncated: {ends}, the header says {says_s:.3f} s")
     wave = np.multiply(data, np.float32(2**-15), out=_scratch("float32", shape)) if whole_numbers else data
     if wave.ndim == 2:
         wave = wave @ np.full(wave.shape[1], 1 / wave.shape[1], np.float32)  # (n, channels) -> (n,)
@@ -152,8 +175,6 @@ _memory = threading.local()
 def _scratch(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """An array to overwrite, one a thread and type: fresh memory for each file costs as much as reading a WAV."""
     size = prod(shape)
-    if size > SCRATCH:
-        return np.empty(shape, dtype)
     held: dict[str, np.ndarray] = _memory.__dict__
     if dtype not in held or held[dtype].size < size:
         held[dtype] = np.empty(size, dtype)

@@ -221,7 +221,7 @@ def calibration(scores: pd.DataFrame, labels: Labels | pd.DataFrame, n_bins: int
     AudiotkError
         A score outside [0, 1] (logits: apply the sigmoid first), n_bins < 1; or as `aligned`.
     """
-    s, y, _, classes = _probabilities(scores, labels, n_bins)
+    s, y, _, classes = aligned_probabilities(scores, labels, n_bins)
 
     def errors(s: np.ndarray, y: np.ndarray) -> dict[str, float]:
         if len(s) == 0:
@@ -237,7 +237,8 @@ def score_bins(s: np.ndarray, n_bins: int) -> np.ndarray:
     return np.minimum((s * n_bins).astype(int), n_bins - 1)
 
 
-def _probabilities(scores: pd.DataFrame, labels: Labels | pd.DataFrame, n_bins: int) -> Aligned:
+def aligned_probabilities(scores: pd.DataFrame, labels: Labels | pd.DataFrame, n_bins: int) -> Aligned:
+    """`aligned`, and an AudiotkError when a known cell's score is no probability or `n_bins` is not positive."""
     both = aligned(scores, labels)
     if n_bins < 1:
         raise AudiotkError(f"n_bins must be at least 1, got {n_bins}")
@@ -259,7 +260,7 @@ def reliability(scores: pd.DataFrame, labels: Labels | pd.DataFrame, n_bins: int
         class_name ("(all)" pools every cell), low, high (edges of the bin), n (known cells in it), mean_score and
         share_present (NaN in an empty bin); n_bins rows for each class.
     """
-    s, y, _, classes = _probabilities(scores, labels, n_bins)
+    s, y, _, classes = aligned_probabilities(scores, labels, n_bins)
     edges = np.arange(n_bins + 1) / n_bins
     tables = []
     for name, sc, yc in [*((name, s[:, c], y[:, c]) for c, name in enumerate(classes)), (ALL, s.ravel(), y.ravel())]:

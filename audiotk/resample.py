@@ -1,9 +1,10 @@
-"""Numbers of resamples: what a metric is if each recording counts as often as it was drawn.
+"""Numbers of resamples: what a metric is if each unit of recording counts as often as it was drawn.
 
-Segments of one recording resemble each other, so the unit that is drawn with replacement is the recording (or a
-person, a device: whatever the caller passes as `recording_of_segment`), never the segment. A resample is a row of
-counts, how often each recording was drawn; a `Statistic` computes a number for many such rows at once, which makes
-thousands of resamples cheap. `audiotk.stats` makes intervals and tests of them.
+Segments of one recording resemble each other, and so do recordings of one dog, device or upload. So the unit that is
+drawn with replacement is never the segment but the recording or, better, its group (`group` of the recordings table):
+whatever the caller passes as the values of `recording_of_segment`. A resample is a row of counts, how often each unit
+was drawn; a `Statistic` computes a number for many such rows at once, which makes thousands of resamples cheap.
+`audiotk.stats` makes intervals and tests of them.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from audiotk.metrics import Thresholds, aligned, class_thresholds, only_present, score_bins
+from audiotk.metrics import Thresholds, aligned, aligned_probabilities, class_thresholds, only_present, score_bins
 from audiotk.tables import AudiotkError, Labels
 
 CHUNK = 4_000_000  # cells of the largest temporary array
@@ -22,32 +23,34 @@ CHUNK = 4_000_000  # cells of the largest temporary array
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number of a set of recordings, computed from how often each one was drawn.
+    """A number of a set of units (recordings or, better, their groups), computed from how often each was drawn.
 
     ``of(counts)`` takes (B, G) float64 counts, columns in the order of `recordings`, and returns (B,) values, NaN =
     undefined.
     """
 
-    recordings: pd.Index  # (G,)
+    recordings: pd.Index  # (G,) the units
     of: Callable[[np.ndarray], np.ndarray]
 
     def value(self) -> float:
-        """The number with every recording counted once."""
+        """The number with every unit counted once."""
         return float(self.of(np.ones((1, len(self.recordings))))[0])
 
 
-def recording_codes(recording_of_segment: pd.Series, segments: pd.Index) -> tuple[np.ndarray, pd.Index]:
-    """Recording code of each segment, and the recordings in sorted order."""
+def recording_codes(
+    recording_of_segment: pd.Series, segments: pd.Index, name: str = "recording_of_segment", row: str = "segment"
+) -> tuple[np.ndarray, pd.Index]:
+    """Code of the unit of each segment, and the units in sorted order; `name` and `row` are words of the errors."""
     missing = segments.difference(recording_of_segment.index, sort=False)
     if len(missing) or recording_of_segment.index.has_duplicates:
         raise AudiotkError(
-            "recording_of_segment must be a Series with each segment once as index; "
-            f"{len(missing)} of {len(segments)} segments are missing (first: {list(missing[:1])}), "
+            f"{name} must be a Series with each {row} once as index; "
+            f"{len(missing)} of {len(segments)} {row}s are missing (first: {list(missing[:1])}), "
             f"{recording_of_segment.index.duplicated().sum()} are duplicate"
         )
     code, recordings = pd.factorize(recording_of_segment[segments], sort=True)
     if (code < 0).any():
-        raise AudiotkError(f"recording_of_segment is missing for segment {segments[code < 0][0]!r}")
+        raise AudiotkError(f"{name} is missing for {row} {segments[code < 0][0]!r}")
     return code, pd.Index(recordings)
 
 
@@ -64,14 +67,15 @@ def map_statistic(
     scores, labels
         As for `metrics.aligned`.
     recording_of_segment : Series
-        Index segment, values recording: ``segments.set_index("segment").recording``.
+        Index segment, values the unit: the recording, ``segments.set_index("segment").recording``, or, better, its
+        group, ``segments.set_index("segment").recording.map(recordings.set_index("recording").group)``.
     class_name : str, optional
         This class only.
 
     Raises
     ------
     AudiotkError
-        As `metrics.aligned`; a segment without recording; unknown class.
+        As `metrics.aligned`; a segment without unit; unknown class.
     """
     s, y, segments, classes = aligned(scores, labels)
     code, recordings = recording_codes(recording_of_segment, segments)
@@ -144,9 +148,10 @@ def ratio_statistic(
     numerator, denominator : DataFrame [shape=(n, k)]
         Same index and columns; no NaN.
     recording : Series
-        Recording of each row, found by its index.
+        Unit (recording or, better, its group) of each row, found by its index.
     combine
         "mean" leaves out columns whose denominator is 0 in a resample; with "sum" the resample is then undefined.
+        Without any column both are undefined.
     """
     if not (numerator.index.equals(denominator.index) and numerator.columns.equals(denominator.columns)):
         raise AudiotkError(
@@ -166,20 +171,55 @@ def ratio_statistic(
     def of(counts: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios = (counts @ above) / np.where(counts @ below == 0, np.nan, counts @ below)  # (B, k)
-        return _mean_of_defined(ratios.T) if combine == "mean" else ratios.sum(axis=1)
+        return ratios.sum(axis=1) if combine == "sum" and ratios.shape[1] else _mean_of_defined(ratios.T)
 
     return Statistic(recordings, of)
 
 
-def false_positive_statistic(table: pd.DataFrame) -> Statistic:
+def false_positive_statistic(table: pd.DataFrame, unit: pd.Series | None = None) -> Statistic:
     """False positives per hour, summed over the classes, of a table from `events.false_positives_by_recording`.
 
-    Classes without threshold or without absent audio are left out, as in `events.false_positives_per_hour`.
+    Classes without threshold or without absent audio are left out, as in `events.false_positives_per_hour`. A class
+    that fires all the time is one long false positive a recording: look at `fired_share_statistic` too.
+
+    Parameters
+    ----------
+    table
+        recording, class_name, false_positives, absent_s, fired_s.
+    unit : Series, optional
+        Index recording, values the unit that is drawn, ``recordings.set_index("recording").group``: counts and
+        seconds are summed within a unit before any ratio is taken. Default: the recording itself.
+
+    Raises
+    ------
+    AudiotkError
+        A recording of `table` without unit.
     """
-    wide = table.pivot(index="recording", columns="class_name", values=["false_positives", "absent_s"]).astype(float)
-    count, hours = wide["false_positives"], wide["absent_s"] / 3600
-    keep = count.columns[count.notna().all() & (hours.sum() > 0)]
-    return ratio_statistic(count[keep], hours[keep], pd.Series(wide.index, index=wide.index), combine="sum")
+    count, absent_s, unit = _by_recording(table, "false_positives", unit)
+    return ratio_statistic(count, absent_s / 3600, unit, combine="sum")
+
+
+def fired_share_statistic(table: pd.DataFrame, unit: pd.Series | None = None) -> Statistic:
+    """Share of the absent time that fires: fired_s / absent_s of each class, mean over the classes.
+
+    Parameters, errors and the classes left out are those of `false_positive_statistic`. Unlike its rate, this one
+    grows with every second that fires, so it cannot reward firing all the time.
+    """
+    fired_s, absent_s, unit = _by_recording(table, "fired_s", unit)
+    return ratio_statistic(fired_s, absent_s, unit)
+
+
+def _by_recording(
+    table: pd.DataFrame, column: str, unit: pd.Series | None
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+    """`column` and absent_s as (recordings, classes with a threshold and absent audio); the unit of each recording."""
+    wide = table.pivot(index="recording", columns="class_name", values=[column, "absent_s"]).astype(float)
+    number, absent_s = wide[column], wide["absent_s"]
+    keep = number.columns[number.notna().all() & (absent_s.sum() > 0)]
+    if unit is None:
+        unit = pd.Series(wide.index, index=wide.index)
+    recording_codes(unit, wide.index, "unit", "recording")
+    return number[keep], absent_s[keep], unit
 
 
 def absent_score_statistic(
@@ -198,24 +238,39 @@ def confusion_statistic(
     recording_of_segment: pd.Series,
     pairs: list[tuple[str, str]],
 ) -> Statistic:
-    """Mean of the cells (present, fired) of `metrics.confusion`, as ``[("bark", "howl"), ("howl", "bark")]``."""
+    """Mean of the cells (present, fired) of `metrics.confusion`, as ``[("bark", "howl"), ("howl", "bark")]``.
+
+    Cells that are NaN there are left out: no segment with the present class only, no threshold of the fired class.
+    """
     s, y, segments, classes = aligned(scores, labels)
-    fires, only = s > class_thresholds(thresholds, classes), only_present(y)
+    limits, only = class_thresholds(thresholds, classes), only_present(y)
     unknown = {name for pair in pairs for name in pair} - set(classes)
     if unknown or not pairs:
         raise AudiotkError(f"pairs must name two of {list(classes)} each, got {pairs}, unknown {sorted(unknown)}")
-    at = [(classes.get_loc(present), classes.get_loc(fired)) for present, fired in pairs]
-    names = [f"{present} > {fired}" for present, fired in pairs]
-    below = pd.DataFrame(np.stack([only[:, a] for a, _ in at], axis=1), index=segments, columns=names)
-    above = below & np.stack([fires[:, b] for _, b in at], axis=1)
-    return ratio_statistic(above, below, recording_of_segment)
+    present, fired = (classes.get_indexer(pd.Index(names)) for names in zip(*pairs, strict=True))
+    present, fired = present[~np.isnan(limits[fired])], fired[~np.isnan(limits[fired])]
+    below = pd.DataFrame(only[:, present], index=segments)
+    return ratio_statistic(below & (s > limits)[:, fired], below, recording_of_segment)
+
+
+def recall_statistic(
+    scores: pd.DataFrame, labels: Labels | pd.DataFrame, thresholds: Thresholds, recording_of_segment: pd.Series
+) -> Statistic:
+    """Share of the segments judged present that fire, macro mean over classes (`metrics.precision_recall_f1`).
+
+    Classes without threshold or without a positive are left out.
+    """
+    s, y, segments, classes = aligned(scores, labels)
+    limits = class_thresholds(thresholds, classes)
+    present = pd.DataFrame(y == 1, index=segments, columns=classes).loc[:, ~np.isnan(limits)]
+    return ratio_statistic(present & (s > limits)[:, ~np.isnan(limits)], present, recording_of_segment)
 
 
 def calibration_statistic(
     scores: pd.DataFrame, labels: Labels | pd.DataFrame, recording_of_segment: pd.Series, n_bins: int = 15
 ) -> Statistic:
-    """ece_error over the pooled cells of all classes (row "(all)" of `metrics.calibration`)."""
-    s, y, segments, _ = aligned(scores, labels)
+    """ece_error over the pooled cells of all classes (row "(all)" of `metrics.calibration`, with its errors)."""
+    s, y, segments, _ = aligned_probabilities(scores, labels, n_bins)
     code, recordings = recording_codes(recording_of_segment, segments)
     rows, columns = np.nonzero(np.isfinite(y))
     gap, n = np.zeros((len(recordings), n_bins)), np.bincount(code[rows], minlength=len(recordings))
@@ -229,6 +284,6 @@ def calibration_statistic(
 
 
 def resample_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of `n` recordings is drawn in each of `n_boot` resamples of n draws: (n_boot, n) float64."""
+    """How often each of `n` units is drawn in each of `n_boot` resamples of n draws: (n_boot, n) float64."""
     drawn = rng.integers(n, size=(n_boot, n)) + np.arange(n_boot)[:, None] * n
     return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(np.float64)

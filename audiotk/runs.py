@@ -10,6 +10,7 @@ A notebook says what must run before it in its metadata: ``{"audiotk": {"needs":
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import graphlib
 import hashlib
@@ -36,22 +37,13 @@ from audiotk.results import read_results as read_results
 
 MANIFEST_FILE = "run.json"
 VERSIONS_OF = (
-    "audiotk",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "soundfile",
-    "librosa",
-    "torch",
-    "torchaudio",
-    "papermill",
-)
+    "audiotk", "numpy", "pandas", "scipy", "scikit-learn", "soundfile", "librosa", "torch", "torchaudio", "papermill",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook ready to run: `key` changes with its source, its parameters, the package and what it needs."""
+    """A notebook ready to run: `key` changes with its source, parameters, data, package and what it needs."""
 
     name: str
     path: Path
@@ -163,8 +155,8 @@ def run_notebooks(
     jobs
         How many notebooks run at the same time; default: the number of cores.
     resume
-        Skip a notebook that finished in `out` with the same source, parameters and package. False runs everything
-        from scratch.
+        Skip a notebook that finished in `out` with the same source, parameters, package and data: names, sizes and
+        times of change of all files below a parameter value that is a path. False runs everything from scratch.
     progress
         Show the state of each notebook on standard error.
 
@@ -285,12 +277,16 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
     content = {path.stem: read_notebook(path) for path in paths}
     needs = {name: tuple(nb["metadata"].get("audiotk", {}).get("needs", ())) for name, nb in content.items()}
     entries, package = manifest["notebooks"], _package_hash()
+    data: dict[str, str] = {}
     plan: dict[str, Notebook] = {}
     for name in _order(needs, done={name for name, entry in entries.items() if entry["status"] == "finished"}):
         mine = {key: _typed(key, value, known[name][key]) for key, value in parameters.items() if key in known[name]}
         mine |= {"out": str(out / name)} if "out" in known[name] else {}
         source = [[cell["cell_type"], "".join(cell["source"])] for cell in content[name]["cells"]]
         keys = [plan[need].key if need in plan else entries[need]["key"] for need in needs[name]]
+        paths_in = _data_paths(known[name] | mine, out)
+        data |= {path: _data_hash(path, out) for path in paths_in if path not in data}
+        keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
         plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key)
     return plan
@@ -347,6 +343,32 @@ def _package_hash() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _data_paths(parameters: Mapping[str, Any], out: Path) -> list[str]:
+    """The parameter values (or items of lists) that are paths of files or folders here, none in the run folder."""
+    values = [value for name, value in sorted(parameters.items()) if name != "out"]
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    found = [item for item in items if isinstance(item, str) and item and os.path.exists(item)]
+    return [path for path in found if not Path(path).resolve().is_relative_to(out.resolve())]
+
+
+def _data_hash(path: str, out: Path) -> str:
+    """Changes when a file at or below `path`, outside the run folder, comes, goes, or gets another size or time."""
+    files, seen = [] if os.path.isdir(path) else [path], {os.path.realpath(out)}
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders.sort()
+        if (real := os.path.realpath(folder)) in seen:  # the run folder, or links in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [os.path.join(folder, name) for name in names]
+    found = []
+    for file in files:
+        with contextlib.suppress(OSError):  # a link to nowhere holds no data
+            status = os.stat(file)
+            found.append((file[len(path) :], status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
 def _circumstances() -> dict[str, Any]:

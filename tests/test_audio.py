@@ -3,6 +3,7 @@
 import os
 import struct
 import threading
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -241,6 +242,67 @@ def test_bad_input_is_one_error_with_file_and_reason(tmp_path: Path, name: str) 
 
 def test_no_bad_file_is_forgotten(tmp_path: Path) -> None:
     assert sorted(bad_files(tmp_path)) == sorted(BAD_NAMES)
+
+
+def lying_mp3(path: Path, count: int) -> Path:
+    """A second of MP3 whose Xing header says that it has `count` MPEG frames of 576 samples."""
+    content = bytearray(write(path, noise(16000, 1.0, channels=2), 16000, format="MP3").read_bytes())
+    at = max(content.find(b"Xing"), content.find(b"Info"))
+    assert at > 0
+    assert content[at + 7] & 1, "the header has a number of frames"
+    content[at + 8 : at + 12] = struct.pack(">I", count)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0x00A4000F, r"header is damaged: it says .* \(.* h\)"), (40_000, "truncated")]
+)
+def test_a_header_that_promises_too_much_costs_no_memory(tmp_path: Path, count: int, words: str) -> None:
+    path = lying_mp3(tmp_path / "a.mp3", count)
+    tracemalloc.start()
+    try:
+        for read in (audio.info, audio.load):
+            with pytest.raises(AudiotkError, match=words) as caught:
+                read(path)
+            assert str(path) in str(caught.value)
+        assert tracemalloc.get_traced_memory()[1] < 80e6  # 40,000 frames would be 184 MB
+    finally:
+        tracemalloc.stop()
+    good = write(tmp_path / "b.wav", noise(16000, 1.0))
+    with pytest.warns(UserWarning, match="skipped 1 of 2"):
+        files, problems = audio.probe([path, good])
+    assert files["path"].tolist() == [str(good)]
+    assert problems["path"].tolist() == [str(path)]
+    recordings = recordings_of([path, good], 1000.0, 16000)
+    segments = make_segments(recordings["recording"], [500.0, 0.0], [501.0, 1.0])
+    with pytest.warns(UserWarning, match="skipped 1 of 2"):
+        waves, segments, problems = audio.load_segments(recordings, segments, 16000)
+    assert waves.shape == (1, 16000)
+    assert segments["recording"].tolist() == ["b.wav"]
+    assert problems["path"].tolist() == [str(path)]
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_reading_in_blocks_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, channels: int
+) -> None:
+    path = write(tmp_path / name, noise(16000, 2.0, channels=channels))
+    whole, _ = audio.load(path)
+    part, _ = audio.load(path, 8000, 0.3, 1.7)
+    monkeypatch.setattr(decode, "SCRATCH", 1001)
+    frames = count_frames(monkeypatch)
+    np.testing.assert_allclose(audio.load(path)[0], whole, atol=1e-7, rtol=0)
+    assert max(frames) <= 1001
+    assert sum(frames) == 32000
+    np.testing.assert_allclose(audio.load(path, 8000, 0.3, 1.7)[0], part, atol=2e-6, rtol=0)
+
+
+def test_a_long_silence_in_few_bytes_is_no_damaged_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", np.zeros(8000 * 600), 8000)
+    assert audio.info(path).duration_s == 600
+    assert not audio.load(path)[0].any()
 
 
 def test_a_wav_of_unknown_length_from_a_pipe_is_read(tmp_path: Path) -> None:

@@ -118,6 +118,18 @@ def test_esc10_is_a_subset_and_seeds_differ_only_in_validation(tmp_path: Path) -
     assert (first.split == "test").equals(other.split == "test")
 
 
+def test_the_validation_share_of_esc50_is_an_option_by_name(tmp_path: Path) -> None:
+    root = fake_esc50(tmp_path)
+    parts = {share: datasets.load("esc50", root, val_share=share).split.value_counts() for share in (0.0, 0.25, 0.5)}
+    assert "val" not in parts[0.0]
+    assert [parts[share].get("val", 0) + parts[share]["train"] for share in parts] == [24, 24, 24]
+    assert parts[0.5]["val"] == 12
+    assert parts[0.25]["val"] < 12
+    for share in (-0.1, 1.0, np.nan):
+        with pytest.raises(AudiotkError, match=r"val_share: expected 0 <= share < 1"):
+            datasets.load("esc50", root, val_share=share)
+
+
 def test_esc50_lists_missing_and_broken_audio(tmp_path: Path) -> None:
     root = fake_esc50(tmp_path)
     (root / "audio" / "1-1001-A-0.ogg").unlink()
@@ -219,6 +231,13 @@ def test_fsd50k_uploaders_that_cross_are_repaired_and_counted(tmp_path: Path) ->
     assert_no_group_crosses(dataset)
 
 
+def test_fsd50k_without_evaluation_sound_warns_that_there_is_no_test_set(tmp_path: Path) -> None:
+    root = fake_fsd50k(tmp_path)
+    shutil.rmtree(root / "FSD50K.eval_audio")
+    with pytest.warns(UserWarning, match="skipped 3 of 9"), pytest.warns(UserWarning, match="no recording is in test"):
+        assert set(fsd50k.load(root).split) == {"train", "val"}
+
+
 def test_fsd50k_without_uploaders_or_with_unknown_labels(tmp_path: Path) -> None:
     root = fake_fsd50k(tmp_path)
     (root / "FSD50K.ground_truth" / "vocabulary.csv").write_text("0,Bark,/m/05tny_\n1,Dog,/m/0bt9lr\n")
@@ -310,6 +329,39 @@ def test_audioset_finds_files_under_all_their_names(tmp_path: Path) -> None:
     assert path["--PJHxphWEs_30000"].endswith("Y--PJHxphWEs_30.flac")
     waves, _, _ = audio.load_segments(dataset.recordings, dataset.segments, 8000)
     assert waves.shape == (4, 80000)
+
+
+@pytest.mark.parametrize(
+    ("row", "seconds", "expected"),
+    [
+        ("30, 40", 39.6, (30.0, 39.6)),  # the whole video, which ends a little before the segment
+        ("30, 40", 60.0, (30.0, 40.0)),
+        ("30, 40", 39.4, None),  # it ends too early
+        ("30, 40", 20.0, None),
+        ("30, 40", 10.9, (0.0, 10.0)),  # a cut, a little long
+        ("0, 10", 10.0, (0.0, 10.0)),
+        ("0.5, 10", 10.0, (0.5, 10.0)),
+        ("30, 37.5", 7.4, (0.0, 7.4)),
+    ],
+)
+def test_audioset_never_takes_the_start_of_a_video_for_a_later_segment(
+    tmp_path: Path, row: str, seconds: float, expected: tuple[float, float] | None
+) -> None:
+    root = fake_audioset(tmp_path, [f'--PJHxphWEs, {row}, "/m/09x0r"', ROWS[1]])
+    path = sound(root / "audio" / "--PJHxphWEs.wav", 1, seconds)
+    sound(root / "audio" / "-0SdAVK79lg_0.wav", 2, 10.0)
+    dataset = audioset.load(root)
+    place = dataset.segments.set_index("recording")[["start_s", "end_s"]]
+    name = dataset.recordings["recording"][0] if expected else dataset.problems["recording"].item()
+    assert name.startswith("--PJHxphWEs_")
+    if expected:
+        assert place.loc[name].tolist() == list(expected)
+        assert not len(dataset.problems)
+    else:
+        assert place.index.tolist() == ["-0SdAVK79lg_0"]
+        assert dataset.problems["path"].item() == str(path)
+        assert f"video ({seconds} s) ends before the segment does, at 40.0 s" in dataset.problems["reason"].item()
+        assert dataset.annotations["class_name"].tolist() == ["Music"]
 
 
 def test_audioset_lists_what_is_missing_or_broken(tmp_path: Path) -> None:
@@ -448,11 +500,21 @@ def test_csv_of_ranges(tmp_path: Path) -> None:
         ("path,start_s,end_s,label\n0.wav,0,x,dog\n", "line 2: expected 0 <= start_s < end_s, got '0' to 'x'"),
         ("path,start_s,end_s,label\n0.wav,0,1,dog\n0.wav,1,0.5,dog\n", "line 3: expected 0 <= start_s"),
         ("path,start_s,end_s,label\n0.wav,0,inf,dog\n", "line 2"),
-        ("path,start_s,end_s,label\n0.wav,0,9,dog\n", "line 2: end_s 9 lies behind the end of '0.wav'"),
-        ("path,label,group\n0.wav,dog,a\n0.wav,rain,b\n", "more than one group"),
-        ("path,label,split\n0.wav,dog,train\n1.wav,dog,validation\n", "validation"),
+        ("path,start_s,end_s,label\n0.wav,0,9,dog\n", r"labels\.csv line 2: end_s 9 lies behind the end of '0\.wav'"),
+        ("path,label,group\n0.wav,dog,a\n0.wav,rain,b\n", r"labels\.csv: recording '0\.wav' has more than one group"),
+        ("path,label,split\n0.wav,dog,train\n1.wav,dog,mine\n", r"labels\.csv line 3: split: .*got 'mine'"),
         ("path,label\n0.wav,\n", "no label at all"),
         ("", "cannot be read as CSV"),
+        ("\n\n", "cannot be read as CSV"),
+        ("path,label\n", r"labels\.csv: holds no rows"),
+        ("path,label,label\n0.wav,dog,rain\n", r"columns \['label'\] occur twice"),
+        ("path,label\n0.wav,dog\n1.wav,dog,rain\n", r"labels\.csv line 3: expected 2 cells, got 3: .*'rain'"),
+        ("path,label\n0.wav,dog\n1.wav\n", r"labels\.csv line 3: expected 2 cells, got 1"),
+        ("path,label\n\n0.wav,dog\n,\n\n../1.wav,dog\n", r"labels\.csv line 6: expected the name of a file inside"),
+        ("path,start_s,end_s,label\n\n0.wav,0,1,dog\n0.wav,1,0,dog\n", r"labels\.csv line 4: expected 0 <= start_s"),
+        ("path,start_s,end_s,label\r\n\r\n0.wav,0,9,dog\r\n", r"labels\.csv line 3: end_s 9"),
+        ('path,label\n"0.wav",dog\n"1.wav,dog\n', r"labels\.csv line 3: cannot be read as CSV"),
+        ('path,label,note\n0.wav,dog,"two\nlines"\n../1.wav,dog,\n', r"labels\.csv line 4: .*inside"),
     ],
 )
 def test_a_broken_csv_is_one_error(tmp_path: Path, content: str, words: str) -> None:
@@ -461,6 +523,67 @@ def test_a_broken_csv_is_one_error(tmp_path: Path, content: str, words: str) -> 
     (tmp_path / "labels.csv").write_text(content)
     with pytest.raises(AudiotkError, match=words):
         folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("head", ["path,label", "path,label,", "path, label,,"])
+def test_a_comma_at_the_end_of_every_row_changes_nothing(tmp_path: Path, head: str) -> None:
+    for number in range(2):
+        sound(tmp_path / f"{number}.wav", number)
+    (tmp_path / "labels.csv").write_text(f"{head}\n0.wav,dog,\n\n1.wav,dog; rain,\n")
+    known = {("0.wav", "dog"): 1, ("1.wav", "dog"): 1, ("1.wav", "rain"): 1}
+    assert labels_of(folder.load(tmp_path)) == known
+
+
+def test_split_folders(tmp_path: Path) -> None:
+    names = ["train/dog/a.wav", "train/rain/deep/b.wav", "Validation/dog/c.wav", "eval/rain/d.wav"]
+    for number, name in enumerate(names):
+        sound(tmp_path / name, number)
+    sound(tmp_path / "train" / "stray.wav", 8)
+    dataset = folder.load(tmp_path)
+    assert dataset.classes == ("dog", "rain")
+    assert dataset.split[names].tolist() == ["train", "train", "val", "test"]
+    found_labels = labels_of(dataset)
+    assert found_labels == dict.fromkeys(zip(names, ["dog", "rain", "dog", "rain"], strict=True), 1)
+    assert dataset.problems["recording"].tolist() == ["train/stray.wav"]
+    sound(tmp_path / "cat" / "e.wav", 9)  # now not all folders are named after splits
+    assert folder.load(tmp_path).classes == ("Validation", "cat", "eval", "train")
+
+
+def test_split_folders_without_classes_or_a_test_set(tmp_path: Path) -> None:
+    for number, name in enumerate(["train/a.wav", "test/b.wav"]):
+        sound(tmp_path / name, number)
+    with pytest.raises(AudiotkError, match=r"no class folders .*\['test', 'train'\], which are named after splits"):
+        folder.load(tmp_path)
+    sound(tmp_path / "train" / "dog" / "c.wav", 2)
+    with pytest.warns(UserWarning, match=r"no recording is in val or test; give some recordings that split"):
+        assert folder.load(tmp_path).split.to_dict() == {"train/dog/c.wav": "train"}
+
+
+def test_csv_paths_with_backslashes(tmp_path: Path) -> None:
+    sound(tmp_path / "dogs" / "near" / "a.wav", 0)
+    odd = sound(tmp_path / "b\\c.wav", 1)  # on POSIX a backslash may be part of a name
+    (tmp_path / "labels.csv").write_text("path,label\ndogs\\near\\a.wav,dog\nb\\c.wav,dog\n")
+    dataset = folder.load(tmp_path)
+    assert dataset.recordings["path"].tolist() == [str(tmp_path / "dogs" / "near" / "a.wav"), str(odd)]
+    assert dataset.recordings["recording"][0] == "dogs/near/a.wav"
+    (tmp_path / "labels.csv").write_text("path,label\n..\\a.wav,dog\n")
+    with pytest.raises(AudiotkError, match="line 2: expected the name of a file inside"):
+        folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["", ",0,1"])
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_row_that_names_a_class_beats_one_that_names_none(tmp_path: Path, where: str, turn: bool) -> None:
+    for number in range(2):
+        sound(tmp_path / f"{number}.wav", number, 1.0)
+    rows = [f"0.wav{where},", f"0.wav{where},dog"]
+    text = "\n".join([*(rows[::-1] if turn else rows), f"1.wav{where},rain"])
+    (tmp_path / "labels.csv").write_text(f"path{',start_s,end_s' if where else ''},label\n{text}\n")
+    lines = "line 3 says .*, line 2" if turn else "line 2 says .*, line 3"
+    with pytest.warns(UserWarning, match=rf"labels\.csv: {lines} .*names \['dog'\]; what is named counts"):
+        found_labels = labels_of(folder.load(tmp_path))
+    assert found_labels["0.wav", "dog"] == 1
+    assert found_labels.get(("0.wav", "rain")) == (0 if where else None)
 
 
 def test_copies_of_a_file_never_cross_splits(tmp_path: Path) -> None:

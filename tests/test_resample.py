@@ -66,6 +66,22 @@ def rate_of(s: np.ndarray, y: np.ndarray, code: np.ndarray, counts: np.ndarray) 
     return total
 
 
+def fired_share_of(s: np.ndarray, y: np.ndarray, code: np.ndarray, counts: np.ndarray) -> float:
+    """Segments of `case` last a second each."""
+    weight, shares = counts[code], []
+    for c in range(s.shape[1]):
+        absent = y[:, c] == 0
+        if weight[absent].sum():
+            shares.append(weight[absent & (s[:, c] > 0.4)].sum() / weight[absent].sum())
+    return float(np.mean(shares)) if shares else np.nan
+
+
+def recall_of(s: np.ndarray, y: np.ndarray, code: np.ndarray, counts: np.ndarray) -> float:
+    rows = np.concatenate([np.repeat(np.flatnonzero(code == g), int(n)) for g, n in enumerate(counts)])
+    hits = [s[rows, c][y[rows, c] == 1] > 0.4 for c in range(s.shape[1])]
+    return float(np.mean([h.mean() for h in hits if len(h)])) if any(len(h) for h in hits) else np.nan
+
+
 PAIRS = [("bark", "howl"), ("howl", "bark")]
 STATISTICS = {  # name: (statistic, slow twin on counts)
     "map_statistic": (lambda s, y, g: resample.map_statistic(s, y, recording_of(g)), twins.resampled_map),
@@ -79,6 +95,11 @@ STATISTICS = {  # name: (statistic, slow twin on counts)
         lambda s, y, g: resample.false_positive_statistic(events.false_positives_by_recording(s, y, g, 0.4)),
         rate_of,
     ),
+    "fired_share_statistic": (
+        lambda s, y, g: resample.fired_share_statistic(events.false_positives_by_recording(s, y, g, 0.4)),
+        fired_share_of,
+    ),
+    "recall_statistic": (lambda s, y, g: resample.recall_statistic(s, y, 0.4, recording_of(g)), recall_of),
 }
 every_statistic = pytest.mark.parametrize("name", STATISTICS)
 
@@ -144,6 +165,12 @@ def test_statistics_are_the_metrics() -> None:
     assert resample.false_positive_statistic(table).value() == pytest.approx(
         events.false_positives_per_hour(scores, labels, segments, 0.4).per_hour[metrics.ALL]
     )
+    assert resample.fired_share_statistic(table).value() == pytest.approx(
+        events.false_positives_per_hour(scores, labels, segments, 0.4).share_fired[CLASSES].mean()
+    )
+    assert resample.recall_statistic(scores, labels, 0.4, recordings).value() == pytest.approx(
+        metrics.precision_recall_f1(scores, labels, 0.4).recall.mean()
+    )
 
 
 def test_work_in_chunks_is_the_same(monkeypatch) -> None:
@@ -169,6 +196,103 @@ def test_classes_without_threshold_or_absent_audio_are_left_out_of_the_rate() ->
     table = events.false_positives_by_recording(scores, labels, segments, limits)
     only = events.false_positives_per_hour(scores[["bark"]], labels[["bark"]], segments, 0.4)
     assert resample.false_positive_statistic(table).value() == pytest.approx(only.per_hour["bark"])
+
+
+def by_hand() -> pd.DataFrame:
+    """Four recordings of two dogs, as from events.false_positives_by_recording; howl has no threshold."""
+    bark = pd.DataFrame(
+        {
+            "recording": ["a1", "a2", "b1", "b2"],
+            "class_name": "bark",
+            "false_positives": [1.0, 3.0, 0.0, 2.0],
+            "absent_s": [10.0, 50.0, 20.0, 20.0],
+            "fired_s": [10.0, 20.0, 0.0, 4.0],
+        }
+    )
+    howl = bark.assign(class_name="howl", false_positives=np.nan, fired_s=np.nan)
+    whine = bark.assign(class_name="whine", false_positives=1.0, absent_s=10.0, fired_s=[1.0, 2.0, 3.0, 4.0])
+    return pd.concat([bark, howl, whine], ignore_index=True)
+
+
+DOGS = pd.Series({"b2": "Bo", "b1": "Bo", "a2": "Ace", "a1": "Ace", "z9": "Zoe"})
+
+
+def test_false_positives_of_groups_are_summed_before_the_ratio() -> None:
+    statistic = resample.false_positive_statistic(by_hand(), DOGS)
+    assert statistic.recordings.tolist() == ["Ace", "Bo"]
+    bark, whine = [4 / 60, 2 / 40, 6 / 100], [2 / 20, 2 / 20, 4 / 40]  # Ace, Bo, both; each a second
+    expected = 3600 * (np.array(bark) + whine)
+    assert statistic.of(np.array([[1.0, 0], [0, 1], [1, 1]])) == pytest.approx(expected)
+    alone = resample.false_positive_statistic(by_hand())
+    assert alone.recordings.tolist() == ["a1", "a2", "b1", "b2"]
+    assert alone.value() == pytest.approx(statistic.value())  # only what is drawn together differs
+    assert alone.of(np.array([[2.0, 0, 1, 0]])) == pytest.approx(3600 * (2 / 40 + 3 / 30))
+
+
+def test_fired_share_by_hand() -> None:
+    statistic = resample.fired_share_statistic(by_hand(), DOGS)
+    expected = [(30 / 60 + 3 / 20) / 2, (4 / 40 + 7 / 20) / 2, (34 / 100 + 10 / 40) / 2]
+    assert statistic.of(np.array([[1.0, 0], [0, 1], [1, 1]])) == pytest.approx(expected)
+    alone = resample.fired_share_statistic(by_hand())
+    assert alone.of(np.array([[2.0, 0, 1, 0]])) == pytest.approx([(20 / 40 + 5 / 30) / 2])
+
+
+def test_firing_all_the_time_is_few_false_positives_but_the_whole_share() -> None:
+    segments = make_segments(["r"] * 60, np.arange(60) * 1.0, np.arange(60) + 1.0)
+    labels = pd.DataFrame({"bark": 0.0}, index=pd.Index(segments.segment))
+    always, sometimes = labels + 1, labels.assign(bark=(np.arange(60) % 10 == 0) * 1.0)
+    tables = [events.false_positives_by_recording(s, labels, segments, 0.5) for s in (always, sometimes)]
+    assert [resample.false_positive_statistic(t).value() for t in tables] == pytest.approx([60, 360])
+    assert [resample.fired_share_statistic(t).value() for t in tables] == pytest.approx([1, 0.1])
+
+
+@pytest.mark.parametrize("make", [resample.false_positive_statistic, resample.fired_share_statistic])
+def test_units_are_checked_and_nothing_left_is_undefined(make) -> None:
+    with pytest.raises(AudiotkError, match=r"unit must be .* 1 of 4 recordings are missing \(first: \['a1'\]\)"):
+        make(by_hand(), DOGS.drop("a1"))
+    with pytest.raises(AudiotkError, match="unit is missing for recording 'b1'"):
+        make(by_hand(), DOGS.where(DOGS.index != "b1"))
+    assert np.isnan(make(by_hand().query("class_name == 'howl'")).value())
+
+
+def test_groups_as_units_of_segments_are_their_recordings_pooled() -> None:
+    """A dog drawn twice is all its recordings drawn twice, for every statistic of segments."""
+    scores, labels, segments = case(6)
+    dog_of = {f"r{r}": f"dog{r % 3}" for r in range(7)}
+    dogs = recording_of(segments).map(dog_of)
+    for name, (make, _) in STATISTICS.items():
+        if not name.startswith(("false", "fired")):
+            single = make(scores, labels, segments)
+            grouped = make(scores, labels, segments.assign(recording=segments.segment.map(dogs)))
+            counts = resample.resample_counts(3, 20, np.random.default_rng(0))
+            spread = counts[:, grouped.recordings.get_indexer(single.recordings.map(dog_of))]
+            assert grouped.of(counts) == pytest.approx(single.of(spread), nan_ok=True), name
+
+
+@pytest.mark.parametrize("unset", [["bark"], ["howl"], ["bark", "howl"], ["whine"]])
+def test_confusion_and_recall_leave_classes_without_threshold_out(unset) -> None:
+    scores, labels, segments = case(7)
+    limits = pd.Series(0.4, index=CLASSES).where(~pd.Index(CLASSES).isin(unset))
+    recording = recording_of(segments)
+    matrix = metrics.confusion(scores, labels, limits)
+    cells = pd.Series([matrix.loc[pair] for pair in PAIRS])
+    found = resample.confusion_statistic(scores, labels, limits, recording, PAIRS).value()
+    assert found == pytest.approx(cells.mean(), nan_ok=True)
+    assert np.isnan(found) == (unset == ["bark", "howl"])
+    recall = metrics.precision_recall_f1(scores, labels, limits).recall
+    assert recall.isna().sum() == len(unset)
+    assert resample.recall_statistic(scores, labels, limits, recording).value() == pytest.approx(recall.mean())
+    assert np.isnan(resample.recall_statistic(scores, labels, np.nan, recording).value())
+
+
+def test_calibration_of_logits_is_refused_as_by_the_metric() -> None:
+    scores, labels, segments = case(8)
+    for wrong, n_bins in ((scores * 20, 15), (scores - 0.5, 15), (scores, 0)):
+        with pytest.raises(AudiotkError) as one:
+            metrics.calibration(wrong, labels, n_bins)
+        with pytest.raises(AudiotkError) as two:
+            resample.calibration_statistic(wrong, labels, recording_of(segments), n_bins)
+        assert str(one.value) == str(two.value)
 
 
 def test_ratio_refuses_what_it_cannot_sum() -> None:

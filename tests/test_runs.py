@@ -17,7 +17,7 @@ import pytest
 
 from audiotk.errors import AudiotkError
 from audiotk.kernels import Display
-from audiotk.runs import notebook_parameters, read_manifest, read_results, run_notebooks
+from audiotk.runs import _data_hash, _data_paths, notebook_parameters, read_manifest, read_results, run_notebooks
 
 Maker = Callable[..., Path]
 ROW = """
@@ -182,6 +182,94 @@ def test_finished_is_kept_changed_is_run_again_without_doubling_rows(
     run_notebooks([a], run, {"rate": 0.7}, resume=False, progress=False)
     assert (run / "a.ipynb").stat().st_mtime_ns > made
     assert len(read_results(run)) == 1
+
+
+def test_changed_data_run_again_unchanged_data_are_kept(
+    tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run folder lies within the data and does not count, though it changes with every run."""
+    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "data" / "sub" / "labels.csv"
+    rows.parent.mkdir(parents=True)
+    rows.write_text("bark")
+    read = ROW.replace("value=rate", "value=len(open(data_root + '/sub/labels.csv').read())")
+    make_notebook(tmp_path / "a.ipynb", [read])
+    make_notebook(tmp_path / "b.ipynb", ["print('after a')"], needs=["a"], parameters="x = 0")
+
+    def values() -> tuple[list[float], list[str]]:
+        entries = run_notebooks(["a.ipynb", "b.ipynb"], "data/run", {"data_root": "data"}, progress=False)
+        return read_results("data/run")["value"].tolist(), [entry["key"] for entry in entries.values()]
+
+    first = values()
+    made = (tmp_path / "data" / "run" / "a.ipynb").stat().st_mtime_ns
+    assert first[0] == [4.0]
+    assert values() == first
+    assert (tmp_path / "data" / "run" / "a.ipynb").stat().st_mtime_ns == made
+    rows.write_text("bark, howl")
+    again = values()
+    assert again[0] == [10.0]
+    assert not set(again[1]) & set(first[1])  # what needs it runs again too
+
+
+def test_data_hash_sees_what_changes_and_nothing_else(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "data" / "run"
+    for name in ("a.wav", "deep/er/b.wav"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("sound")
+    seen = [_data_hash(str(data), out)]
+
+    def changed() -> bool:
+        seen.append(_data_hash(str(data), out))
+        return seen[-1] not in seen[:-1]
+
+    assert not changed()
+    (data / "deep" / "circle").symlink_to(data)
+    (data / "nowhere").symlink_to(tmp_path / "absent")
+    out.mkdir()
+    (out / "run.json").write_text("{}")
+    assert not changed()
+    status = (data / "a.wav").stat()
+    (data / "a.wav").write_text("SOUND")  # the same size at another time
+    os.utime(data / "a.wav", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert changed()
+    (data / "a.wav").write_text("longer sound")  # another size at the same time
+    os.utime(data / "a.wav", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert changed()
+    (data / "deep" / "er" / "b.wav").rename(data / "deep" / "b.wav")
+    assert changed()
+    (data / "deep" / "b.wav").unlink()
+    assert changed()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "c.wav").write_text("sound")
+    (data / "linked").symlink_to(elsewhere)
+    assert changed()
+    (elsewhere / "c.wav").write_text("behind a link")
+    assert changed()
+    one = _data_hash(str(data / "a.wav"), out)
+    assert one == _data_hash(str(data / "a.wav"), out)
+    os.utime(data / "a.wav", ns=(0, 0))
+    assert one != _data_hash(str(data / "a.wav"), out)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "paths"),
+    [
+        ({"root": "data", "n": 3, "none": None, "empty": "", "word": "esc50", "long": "x" * 9999}, ["data"]),
+        ({"roots": ["data/a.csv", "absent", 1], "rate": 0.1}, ["data/a.csv"]),
+        ({"out": ".", "model": "run/00/model.pt", "run": "run"}, []),
+        ({"root": "."}, ["."]),
+    ],
+)
+def test_which_parameters_are_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, object], paths: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/a.csv", "run/00/model.pt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert _data_paths(parameters, Path("run")) == paths
 
 
 def test_independent_notebooks_run_at_the_same_time(tmp_path: Path, make_notebook: Maker) -> None:

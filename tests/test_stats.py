@@ -97,7 +97,7 @@ def test_undefined_resamples_widen_and_many_unbound() -> None:
 
 
 def test_one_recording_has_no_interval() -> None:
-    with pytest.raises(AudiotkError, match="at least 2 of them, got 1"):
+    with pytest.raises(AudiotkError, match=r"at least 2 units .*, got 1"):
         stats.bootstrap(mean_of(np.ones(1)), np.random.default_rng(0))
     with pytest.raises(AudiotkError, match="level must lie between 0 and 1, got 95"):
         stats.bootstrap(mean_of(np.ones(3)), np.random.default_rng(0), level=95)
@@ -169,7 +169,7 @@ def test_arms_that_do_not_match_raise() -> None:
         stats.paired_bootstrap({1: one}, {2: one}, rng)
     with pytest.raises(AudiotkError, match="same recordings: 3 in the first, 4 or other ones in baseline, seed 1"):
         stats.paired_bootstrap({1: one}, {1: two}, rng)
-    with pytest.raises(AudiotkError, match="at least 2 of them, got 1"):
+    with pytest.raises(AudiotkError, match=r"at least 2 units .*, got 1"):
         stats.paired_bootstrap({1: mean_of(np.ones(1))}, {1: mean_of(np.ones(1))}, rng)
 
 
@@ -272,6 +272,35 @@ def test_claim_row() -> None:
     assert (missing["verdict"], missing["value"], missing["n"]) == (stats.NEEDS_DATA, None, None)
     with pytest.raises(AudiotkError, match=r"claim must be one of .* got 'B9'"):
         stats.claim_row("B9", None, "embedded", "demo")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "scale", "said"),
+    [
+        (1, "demo", U), (2, "paper", U), (3, "demo", R), (5, "paper", R), (3, "smoke", U), (2, "smoke", U),
+        (None, "demo", R), (None, "smoke", R),
+    ],
+)  # fmt: skip
+def test_a_verdict_on_training_needs_three_seeds_and_more_than_smoke(seeds, scale, said) -> None:
+    sure = Interval(-0.5, -0.7, -0.3, 0.95, 30)
+    row = stats.claim_row("B1.1", sure, "embedded", scale, seeds)
+    assert row["verdict"] == said
+    assert (row["value"], row["low"], row["high"]) == (-0.5, -0.7, -0.3)  # the numbers are shown all the same
+    opposite = stats.claim_row("B1.4", sure, "embedded", scale, seeds=seeds)["verdict"]
+    assert opposite == {R: N, U: U}[said]
+    assert stats.claim_row("B1.1", None, "embedded", scale, seeds)["verdict"] == stats.NEEDS_DATA
+
+
+def test_few_dogs_give_a_wider_interval_than_their_many_recordings() -> None:
+    """Recordings of a dog are alike: the group as the unit shows it, the recording hides it."""
+    scores, labels, dog_of = clustered(np.random.default_rng(3), 20, each=8)
+    single = pd.Series(scores.index, scores.index)
+    widths = []
+    for unit in (dog_of, single):
+        found = stats.bootstrap_map(scores, labels, unit, np.random.default_rng(0))
+        widths.append(found.high - found.low)
+        assert found.n == unit.nunique()
+    assert widths[0] > 1.3 * widths[1]
 
 
 def test_ratio_statistics_bootstrap_like_their_formula() -> None:

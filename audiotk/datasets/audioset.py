@@ -5,7 +5,8 @@ doi:10.1109/ICASSP.2017.7952261. The labels are public (CC BY 4.0); the sound is
 
 A root holds ``class_labels_indices.csv``, one or more ``*_segments.csv`` and, if there is sound, a folder ``audio``
 with files at any depth, named ``YTID_30.wav`` (start in seconds) or ``YTID_30000_40000.flac`` (start and end in
-milliseconds) for a cut segment, or ``YTID.m4a`` for a segment or the whole video; a ``Y`` in front is allowed.
+milliseconds) for a cut segment, or ``YTID.m4a`` for a segment or the whole video; a ``Y`` in front is allowed. A file
+named by its YTID alone is the whole video if it is more than 1 s longer than the segment or reaches the segment's end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from audiotk.audio import GRACE_S, probe
-from audiotk.datasets.found import SOUND_SUFFIXES, folder_of, read_csv, sha256
+from audiotk.datasets.found import SOUND_SUFFIXES, folder_of, read_csv, sha256, tell_empty
 from audiotk.files import atomic
 from audiotk.tables import AudiotkError, Dataset, make_sources
 
@@ -34,6 +35,8 @@ NUMBER = r"\d+(?:\.\d+)?"
 ROW = rf'^\s*(?P<ytid>[\w-]{{11}})\s*,\s*(?P<start>{NUMBER})\s*,\s*(?P<end>{NUMBER})\s*,\s*"?(?P<labels>[^"]*)"?\s*$'
 NAME = rf"^Y?(?P<ytid>[\w-]{{11}})(?:_(?P<first>{NUMBER})(?:_(?P<second>{NUMBER}))?)?$"
 SHARES = (0.1, 0.1)  # of val and test where there is no official evaluation set
+LONGER_S = 1.0  # a file that is longer than its segment by more than this is no cut
+SHORT_S = 0.5  # a whole video may end this much before the segment does
 MANIFEST = ("path", "bytes", "mtime_ns", "duration_s", "sr", "reason", "sha256")
 
 
@@ -43,7 +46,7 @@ def read_classes(root: str | Path) -> pd.DataFrame:
     table["display_name"] = table["display_name"].str.strip()
     if table["mid"].duplicated().any() or table["display_name"].duplicated().any():
         raise AudiotkError(f"{root}/class_labels_indices.csv: a mid or a display name occurs twice")
-    return table[["mid", "display_name"]]
+    return table[["mid", "display_name"]].reset_index(drop=True)
 
 
 def read_segments(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -274,18 +277,24 @@ def _read_all(
 
 def _with_sound(table: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Segments with sound, as ranges of their files, and a problems table of the others."""
-    lost = ~found["available"]
+    length, duration = table["end_s"] - table["start_s"], found["duration_s"].astype("float64")
+    stem = found["path"].map(lambda path: os.path.splitext(os.path.basename(path))[0], na_action="ignore").fillna("")
+    whole = ~stem.str.contains(r".{11}_[\d.]+") & (
+        (duration > length + LONGER_S) | (duration + GRACE_S >= table["end_s"])
+    )
+    short = whole & (duration < table["end_s"] - SHORT_S)
+    told = "the whole video (" + duration.round(3).astype("str") + " s) ends before the segment does, at "
+    told += table["end_s"].round(3).astype("str") + " s; a file that is a cut has to be named YTID_START"
+    reason = found["reason"].mask(short, told)
+    lost = ~found["available"] | short
     if lost.all():
-        raise AudiotkError(f"none of {len(table)} segments has sound; first: {found['reason'].iloc[0]}. {HINT}")
-    problems = pd.concat([table.loc[lost, "recording"], found.loc[lost, ["path", "reason"]].fillna("")], axis=1)
+        raise AudiotkError(f"none of {len(table)} segments has sound; first: {reason.iloc[0]}. {HINT}")
+    problems = pd.DataFrame({"recording": table["recording"], "path": found["path"], "reason": reason})[lost].fillna("")
     kept = table[~lost].assign(
         path=found["path"], duration_s=found["duration_s"], sr=found["sr"].fillna(0).astype("int64")
     )
-    length = kept["end_s"] - kept["start_s"]
-    cut_file = kept["path"].map(lambda path: os.path.splitext(os.path.basename(path))[0]).str.contains(r".{11}_[\d.]+")
-    whole = ~cut_file & (kept["duration_s"] + GRACE_S >= kept["end_s"])
-    kept["start_s"] = kept["start_s"].where(whole, 0.0)
-    kept["end_s"] = np.minimum(kept["start_s"] + length, kept["duration_s"])
+    kept["start_s"] = kept["start_s"].where(whole[~lost], 0.0)
+    kept["end_s"] = np.minimum(kept["start_s"] + length[~lost], kept["duration_s"])
     return kept, problems.reset_index(drop=True)
 
 
@@ -306,4 +315,6 @@ def _split(table: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
         test = draw < SHARES[1]
         draw = draw - SHARES[1]
     parts = np.where(test, "test", np.where(draw < SHARES[0], "val", "train"))
-    return pd.Series(parts, index=table["recording"].to_numpy())
+    split = pd.Series(parts, index=table["recording"].to_numpy())
+    advice = "add more segments with sound (eval_segments.csv is the official test set), or draw with another seed"
+    return tell_empty(split, "audioset", advice)

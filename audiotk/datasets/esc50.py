@@ -47,7 +47,7 @@ def load(
     esc10
         Only the ten classes of ESC-10.
     val_share
-        Share of the training folds that becomes the validation set.
+        Share of the training folds that becomes the validation set, from 0 (none) to below 1.
     seed
         Of the draw of the validation set.
     download
@@ -58,8 +58,10 @@ def load(
     Raises
     ------
     AudiotkError
-        Files are missing (the text says what to put where), or only one fold is there.
+        Files are missing (the text says what to put where), only one fold is there, or `val_share` is no such share.
     """
+    if not 0 <= val_share < 1:
+        raise AudiotkError(f"esc50: val_share: expected 0 <= share < 1 of the training folds, got {val_share!r}")
     if download:
         root = _download(Path(root) if root else cache_dir() / "esc50")
     folder = folder_of(root, "esc50", HINT)
@@ -97,7 +99,9 @@ def _split(recordings: pd.DataFrame, val_share: float, rng: np.random.Generator)
     """Highest fold: test; the others: train and val."""
     test = recordings["fold"] == recordings["fold"].max()
     if test.all():
-        raise AudiotkError(f"esc50: expected at least two folds, found only fold {recordings['fold'].iloc[0]}")
+        fold = recordings["fold"].iloc[0]
+        told = "the highest fold is the test set and the others are for training, so put the other folds there, too"
+        raise AudiotkError(f"esc50: expected at least two folds, found only fold {fold} ({told}). {HINT}")
     rest = recordings[~test]
     stratify = rest.set_index("recording")["category"]
     split = grouped_split(rest, {"train": 1.0 - val_share, "val": val_share}, rng, stratify)

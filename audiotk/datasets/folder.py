@@ -4,25 +4,31 @@
 form                  how                                            what a label means
 ====================  =============================================  ==================================================
 class folders         ``root/CLASS/any/depth/x.wav``                 the whole recording has this one class
+split folders         ``root/SPLIT/CLASS/any/depth/x.wav``           the same; read so if all folders in the root are
+                                                                     named after a split
 CSV of files          ``path,label[,group][,split]``                 the whole recording has these classes and no other;
                                                                      several as ``dog;rain``, none as an empty cell
 CSV of time ranges    ``path,start_s,end_s,label[,group][,split]``   active through the whole range; nothing is known
                                                                      about the rest, unless ``complete=True``
 ====================  =============================================  ==================================================
 
-Paths are relative to the root. Further columns are ignored.
+A split is named train, val (or valid, validation) or test (or eval), in any case. Paths are relative to the root;
+backslashes are read as slashes where no file has them in its name. Further columns are ignored. If one row says that a
+file or range holds none of the classes and another row names some for it, the named ones count, and a warning tells.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from audiotk.datasets.found import SOUND_SUFFIXES, folder_of, inside, join_duplicates, present, read_csv
+from audiotk.datasets.found import SOUND_SUFFIXES, folder_of, inside, join_duplicates, present, read_csv, tell_empty
 from audiotk.tables import (
+    PROBLEM_COLUMNS,
     AudiotkError,
     Dataset,
     check_split,
@@ -35,10 +41,11 @@ from audiotk.tables import (
 )
 
 HINT = (
-    "folder: pass a folder of class folders (root/CLASS/x.wav), or labels=CSV with columns path,label or "
-    "path,start_s,end_s,label."
+    "folder: pass a folder of class folders (root/CLASS/x.wav or root/train/CLASS/x.wav), or labels=CSV with columns "
+    "path,label or path,start_s,end_s,label."
 )
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "eval": "test"}
 
 
 def load(
@@ -52,9 +59,9 @@ def load(
 ) -> Dataset:
     """Load a folder of recordings with labels, in one of the forms above.
 
-    Without a ``split`` column 70 / 15 / 15 % become train / val / test, by group and class. Without a ``group`` column
-    each recording is its own group; exact copies of a file always share one. Source ``folder``: whole-recording labels
-    are closed and weak; range labels are neither.
+    Without a ``split`` column or split folders 70 / 15 / 15 % become train / val / test, by group and class. Without a
+    ``group`` column each recording is its own group; exact copies of a file always share one. Source ``folder``: whole-
+    recording labels are closed and weak; range labels are neither.
 
     Parameters
     ----------
@@ -81,8 +88,8 @@ def load(
         labels = folder / "labels.csv"
     if labels is not None and not Path(labels).exists():
         labels = folder / labels
-    rows, stray = (_class_folders(folder), _stray(folder)) if labels is None else (_rows(folder, Path(labels)), None)
-    wanted = _recordings(rows)
+    rows, stray = _class_folders(folder) if labels is None else (_rows(folder, Path(labels)), None)
+    wanted = _recordings(rows, labels or folder)
     recordings, problems = present(wanted, HINT, workers, progress)
     recordings["group"] = join_duplicates(recordings)
     rows = rows[rows["recording"].isin(recordings["recording"])]
@@ -90,7 +97,10 @@ def load(
     if not classes:
         raise AudiotkError(f"{labels or folder}: holds no label at all. {HINT}")
     ranges = "start_s" in rows.columns
-    cells = _range_cells(rows, recordings, classes, complete) if ranges else _file_cells(rows, recordings, classes)
+    if ranges:
+        cells = _range_cells(rows, recordings, classes, complete, labels or folder)
+    else:
+        cells = _file_cells(rows, recordings, classes)
     segments = cells.drop_duplicates("segment")
     return Dataset(
         name="folder",
@@ -110,24 +120,25 @@ def _written(path: str | Path) -> pd.Timestamp:
     return pd.Timestamp(os.stat(path).st_mtime_ns // 1000, unit="us", tz="UTC")
 
 
-def _class_folders(folder: Path) -> pd.DataFrame:
-    """Columns line, recording, path, names: the sound files of each class folder."""
-    files = sorted(
-        file for file in folder.glob("[!.]*/**/*") if file.suffix.lower() in SOUND_SUFFIXES and file.is_file()
+def _class_folders(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Columns recording, path, names (and split) of the files in class folders; a problems table of the others."""
+    found = [*folder.glob("[!.]*"), *folder.glob("[!.]*/**/*")]
+    files = sorted(file for file in found if file.suffix.lower() in SOUND_SUFFIXES and file.is_file())
+    parts = [file.relative_to(folder).parts for file in files]
+    tops = {part[0].lower() for part in parts if len(part) > 1}
+    depth = 2 if tops and tops <= set(SPLIT_NAMES) else 1  # of the class folders
+    table = pd.DataFrame(
+        {"recording": ["/".join(part) for part in parts], "path": [str(file.absolute()) for file in files]}
     )
-    if not files:
-        raise AudiotkError(f"{folder}: holds no class folders with sound files. {HINT}")
-    names = [file.relative_to(folder).as_posix() for file in files]
-    columns = {"line": range(len(files)), "recording": names, "path": [str(file.absolute()) for file in files]}
-    table = pd.DataFrame(columns)
-    return table.assign(names=table["recording"].map(lambda name: [name.split("/")[0]]))
-
-
-def _stray(folder: Path) -> pd.DataFrame:
-    """A problems table of sound files that lie beside the class folders."""
-    files = sorted(file for file in folder.glob("[!.]*") if file.suffix.lower() in SOUND_SUFFIXES and file.is_file())
-    rows = [(file.name, str(file.absolute()), "lies in no class folder, so it has no label") for file in files]
-    return pd.DataFrame(rows, columns=["recording", "path", "reason"])
+    table["names"] = [[part[depth - 1]] for part in parts]
+    placed = np.array([len(part) > depth for part in parts], dtype=bool)
+    if not placed.any():
+        told = f" in its folders {sorted(tops)}, which are named after splits" if depth == 2 else ""
+        raise AudiotkError(f"{folder}: holds no class folders with sound files{told}. {HINT}")
+    if depth == 2:
+        table["split"] = [SPLIT_NAMES.get(part[0].lower(), "") for part in parts]
+    stray = table[~placed].assign(reason="lies in no class folder, so it has no label")
+    return table[placed].reset_index(drop=True), stray[list(PROBLEM_COLUMNS)]
 
 
 def _rows(folder: Path, labels: Path) -> pd.DataFrame:
@@ -135,9 +146,10 @@ def _rows(folder: Path, labels: Path) -> pd.DataFrame:
     table = read_csv(labels, ["path", "label"], HINT)
     if ("start_s" in table) != ("end_s" in table):
         raise AudiotkError(f"{labels}: expected both columns start_s and end_s or none, found {list(table.columns)}")
-    rows = pd.DataFrame({"line": table.index + 2})
+    rows = table.index.to_frame(index=False)
+    table = table.reset_index(drop=True)
     pairs = zip(table["path"], rows["line"], strict=True)
-    rows["path"] = [inside(folder, name.strip(), f"{labels} line {line}") for name, line in pairs]
+    rows["path"] = [_path(folder, name.strip(), f"{labels} line {line}") for name, line in pairs]
     rows["recording"] = [Path(os.path.relpath(path, folder)).as_posix() for path in rows["path"]]
     rows["names"] = table["label"].map(lambda cell: [name.strip() for name in cell.split(";") if name.strip()])
     for column in ("start_s", "end_s"):
@@ -148,19 +160,44 @@ def _rows(folder: Path, labels: Path) -> pd.DataFrame:
         if bad.any():
             first = int(np.argmax(bad))
             came = f"{table['start_s'].iloc[first]!r} to {table['end_s'].iloc[first]!r}"
-            raise AudiotkError(f"{labels} line {first + 2}: expected 0 <= start_s < end_s, got {came}")
-    for column in ("group", "split"):
-        if column in table:
-            rows[column] = table[column].str.strip()
+            raise AudiotkError(f"{labels} line {rows['line'].iloc[first]}: expected 0 <= start_s < end_s, got {came}")
+    if "group" in table:
+        rows["group"] = table["group"].str.strip()
+    if "split" in table:
+        rows["split"] = table["split"].str.strip().str.lower().map(SPLIT_NAMES)
+        if rows["split"].isna().any():
+            first = int(rows["split"].isna().argmax())
+            came = f"got {table['split'].iloc[first]!r}"
+            raise AudiotkError(
+                f"{labels} line {rows['line'].iloc[first]}: split: expected one of {list(SPLIT_NAMES)}, {came}"
+            )
+    _tell_contradiction(rows, labels)
     return rows
 
 
-def _recordings(rows: pd.DataFrame) -> pd.DataFrame:
+def _path(folder: Path, name: str, what: str) -> str:
+    """The path of `name`, which Windows may have written."""
+    path = inside(folder, name, what)
+    return inside(folder, name.replace("\\", "/"), what) if "\\" in name and not os.path.exists(path) else path
+
+
+def _tell_contradiction(rows: pd.DataFrame, labels: Path) -> None:
+    """Warn if one row says "none of the classes" of what another row names classes for."""
+    keys = [name for name in ("recording", "start_s", "end_s") if name in rows]
+    named = rows["names"].map(len) > 0
+    both = rows.loc[~named, ["line", *keys]].merge(rows.loc[named, ["line", "names", *keys]], on=keys)
+    if len(both):
+        empty, line, names = both.loc[0, ["line_x", "line_y", "names"]]
+        told = f"line {empty} says that none of the classes is there, line {line} of the same sound names {names}"
+        warnings.warn(f"{labels}: {told}; what is named counts ({len(both)} such pair(s))", stacklevel=4)
+
+
+def _recordings(rows: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
     """One row a recording; its group and split have to be the same in all its rows."""
     for column in (name for name in ("group", "split") if name in rows):
         kinds = rows.groupby("recording")[column].nunique()
         if (kinds > 1).any():
-            raise AudiotkError(f"folder: recording {kinds.idxmax()!r} has more than one {column}; expected one")
+            raise AudiotkError(f"{labels}: recording {kinds.idxmax()!r} has more than one {column}; expected one")
     first = rows.drop_duplicates("recording").reset_index(drop=True)
     group = first["group"].mask(first["group"] == "", first["recording"]) if "group" in first else first["recording"]
     return first.assign(group=group)[["recording", "path", "group", *(["split"] if "split" in first else [])]]
@@ -176,13 +213,15 @@ def _file_cells(rows: pd.DataFrame, recordings: pd.DataFrame, classes: list[str]
     return pd.concat([named, absent], ignore_index=True).rename(columns={"names": "class_name"})
 
 
-def _range_cells(rows: pd.DataFrame, recordings: pd.DataFrame, classes: list[str], complete: bool) -> pd.DataFrame:
+def _range_cells(
+    rows: pd.DataFrame, recordings: pd.DataFrame, classes: list[str], complete: bool, labels: str | Path
+) -> pd.DataFrame:
     """As :func:`_file_cells` for ranges; an empty label says that the range holds none of the classes."""
     length = rows["recording"].map(recordings.set_index("recording")["duration_s"])
     if (rows["end_s"] > length + 0.001).any():
         late = rows.assign(length=length)[rows["end_s"] > length + 0.001].iloc[0]
         raise AudiotkError(
-            f"folder: line {late['line']}: end_s {late['end_s']} lies behind the end of {late['recording']!r} "
+            f"{labels} line {late['line']}: end_s {late['end_s']} lies behind the end of {late['recording']!r} "
             f"({late['length']:.3f} s)"
         )
     rows = rows.assign(end_s=np.minimum(rows["end_s"], length))
@@ -193,7 +232,8 @@ def _range_cells(rows: pd.DataFrame, recordings: pd.DataFrame, classes: list[str
         cells = pd.concat([cells, _gaps(cells[cells["value"] == 1.0], recordings, classes)], ignore_index=True)
     triples = zip(cells["recording"], cells["start_s"], cells["end_s"], strict=True)
     cells = cells.assign(segment=[segment_id(*triple) for triple in triples])
-    return cells.drop_duplicates(["segment", "class_name"])
+    cells = cells.reset_index(drop=True).sort_values("value", ascending=False, kind="stable")  # 1 goes before 0
+    return cells.drop_duplicates(["segment", "class_name"]).sort_index()
 
 
 def _gaps(active: pd.DataFrame, recordings: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -214,7 +254,8 @@ def _gaps(active: pd.DataFrame, recordings: pd.DataFrame, classes: list[str]) ->
 
 def _split(recordings: pd.DataFrame, rows: pd.DataFrame, seed: int) -> pd.Series:
     if "split" in recordings:
-        return check_split(recordings.set_index("recording")["split"], recordings)
+        advice = "give some recordings that split, or leave the splits out to have them drawn"
+        return tell_empty(check_split(recordings.set_index("recording")["split"], recordings), "folder", advice)
     first = (
         rows.drop_duplicates("recording").set_index("recording")["names"].map(lambda names: names[0] if names else "")
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from audiotk.datasets.archives import fetch, unpack
-from audiotk.datasets.found import folder_of, inside, present, read_csv
+from audiotk.datasets.found import folder_of, inside, present, read_csv, tell_empty
 from audiotk.files import cache_dir
 from audiotk.tables import PROBLEM_COLUMNS, AudiotkError, Dataset, make_annotations, make_sources, whole_recordings
 
@@ -70,7 +70,7 @@ def load(
         root = _download(Path(root) if root else cache_dir() / "fsd50k")
     folder = folder_of(root, "fsd50k", HINT)
     truth = folder / "FSD50K.ground_truth"
-    classes = read_csv(truth / "vocabulary.csv", [1], HINT, header=None)[1].tolist()
+    classes = read_csv(truth / "vocabulary.csv", [1], HINT, header=False)[1].tolist()
     parts = [_part(folder, "dev"), _part(folder, "eval").assign(split="test")]
     wanted, left_out = _without_crossing(pd.concat(parts, ignore_index=True))
     recordings, problems = present(wanted, HINT, workers, progress)
@@ -84,7 +84,7 @@ def load(
         recordings=recordings,
         segments=segments,
         annotations=make_annotations(segments["segment"].loc[labels.index], labels, 1.0, "fsd50k", AT),
-        split=recordings.set_index("recording")["split"],
+        split=tell_empty(recordings.set_index("recording")["split"], "fsd50k", HINT),
         classes=classes,
         sources=make_sources(fsd50k="closed weak"),
         problems=pd.concat([left_out, problems], ignore_index=True),
