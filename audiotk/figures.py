@@ -218,7 +218,7 @@ def arms(table: pd.DataFrame, metrics: Sequence[str], columns: int = 2) -> Figur
 @mpl.rc_context(STYLE)
 def heatmap(table: pd.DataFrame, title: str) -> Figure:
     """Shares in [0, 1] as a picture with the numbers in it: rows and columns as in `table`."""
-    figure, axes = _figure(1.8 + 0.95 * table.shape[1], 0.9 + 0.36 * table.shape[0])
+    figure, axes = _figure(1.6 + 0.66 * table.shape[1], 0.9 + 0.36 * table.shape[0])
     axes.imshow(table.to_numpy(dtype=float), cmap="OrRd", vmin=0, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(table.to_numpy(dtype=float)):
         text = "–" if np.isnan(value) else f"{value:.2f}"
@@ -303,19 +303,22 @@ def timeline(
 
 
 def claims(table: pd.DataFrame) -> Any:
-    """The ledger's rows as a table to read: claim, effect with interval, verdict in colour."""
+    """The ledger's rows as a table to read: claim, what was measured, ours with its interval, the verdict in colour."""
+    from IPython.display import HTML
+
     colours = {"reproduced": GREEN, "not reproduced": RED}
-    shown = pd.DataFrame(
-        {
-            "claim": table["claim"],
-            "effect": table["effect"],
-            "ours [95 %]": [
-                "–" if pd.isna(item["value"]) else f"{item['value']:+.3f} [{item['low']:+.3f}, {item['high']:+.3f}]"
-                for item in table.to_dict("records")
-            ],
-            "verdict": table["verdict"],
-        }
-    )
-    style = shown.style.map(lambda text: f"color: {colours.get(text, ORANGE)}; font-weight: 600", subset=["verdict"])
-    look: dict[str, Any] = {"text-align": "left", "max-width": "26em"}
-    return style.set_properties(**look).format(escape="html")
+    left = "text-align:left;white-space:normal"
+    lines = []
+    for name, item in table.iterrows():
+        ours = "–" if pd.isna(item["value"]) else f"{item['value']:+.3f}"
+        ends = "" if pd.isna(item["low"]) else f"[{item['low']:+.3f}, {item['high']:+.3f}]"
+        verdict = str(item["verdict"])
+        claim, effect = html.escape(str(item["claim"])), html.escape(str(item["effect"]))
+        lines.append(
+            f'<tr><th scope="row">{html.escape(str(name))}</th>'
+            f'<td style="{left}">{claim}<br><small>{effect}</small></td>'
+            f'<td style="white-space:nowrap"><b>{ours}</b><br><small>{ends}</small></td>'
+            f'<td style="{left};font-weight:600;color:{colours.get(verdict, ORANGE)}">{html.escape(verdict)}</td></tr>'
+        )
+    head = "".join(f'<th style="text-align:left">{text}</th>' for text in ("", "claim", "ours, 95 %", "verdict"))
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")

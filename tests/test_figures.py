@@ -113,9 +113,10 @@ def test_claims_table_escapes_and_colours():
             "verdict": ["reproduced"],
         }
     )
-    page = figures.claims(table).to_html()
+    page = figures.claims(table).data
     assert "&lt;b&gt;" in page
-    assert "+0.500 [+0.100, +0.900]" in page
+    assert "+0.500" in page
+    assert "[+0.100, +0.900]" in page
     assert figures.GREEN in page
 
 

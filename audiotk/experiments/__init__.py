@@ -179,9 +179,10 @@ def _train_one(
 
 def interval_text(values: Mapping[Any, Any]) -> str:
     """``0.512 [0.437, 0.590]`` from value, low and high; an interval without ends is called unbounded."""
+    form = ",.0f" if values["value"] >= 100 else ".3f"
     if np.isnan([values["low"], values["high"]]).any():
-        return f"{values['value']:.3f} [unbounded]"
-    return f"{values['value']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+        return f"{values['value']:{form}} [unbounded]"
+    return f"{values['value']:{form}} [{values['low']:{form}}, {values['high']:{form}}]"
 
 
 def row(

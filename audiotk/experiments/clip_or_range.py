@@ -235,15 +235,19 @@ def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int 
     for metric, arms in found.items():
         for arm, by_seed in arms.items():
             rows.append({"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, rng))})
-    return pd.DataFrame(rows).drop(columns="level")
+    table = pd.DataFrame(rows).drop(columns="level")
+    # the spread over a few seeds may reach past what is possible: rates end at 0, shares and scores also at 1
+    highest = np.where(table["metric"] == "false positives per hour", np.inf, 1.0)
+    return table.assign(low=table["low"].clip(lower=0.0), high=np.minimum(table["high"], highest))
 
 
 def wide(summary: pd.DataFrame) -> pd.DataFrame:
-    """The metrics of `SHOWN` as text "value [low, high]", one row an arm."""
+    """The metrics of `SHOWN` as text "value [low, high]", one row a metric, one column an arm."""
     part = summary[summary["metric"].isin(SHOWN)]
     text = [interval_text(item) for item in part.to_dict("records")]
-    table = part.assign(text=text).pivot(index="arm", columns="metric", values="text")
-    return table.reindex(index=list(dict.fromkeys(part["arm"])), columns=[m for m in SHOWN if m in set(part["metric"])])
+    table = part.assign(text=text).pivot(index="metric", columns="arm", values="text")
+    shown = [metric for metric in SHOWN if metric in table.index]
+    return table.loc[shown, list(dict.fromkeys(part["arm"]))].rename_axis(index=None, columns=None)
 
 
 def by_kind(summary: pd.DataFrame) -> pd.DataFrame:
