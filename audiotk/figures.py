@@ -69,7 +69,8 @@ def players(sounds: Sequence[tuple[str, np.ndarray]], sr: int, seconds: float = 
         data = base64.b64encode(file.getvalue()).decode()
         cells.append(
             f'<figure style="margin:0"><figcaption>{html.escape(caption)}</figcaption>'
-            f'<audio controls preload="none" style="width:260px" src="data:audio/wav;base64,{data}"></audio></figure>'
+            f'<audio controls preload="metadata" style="width:260px" src="data:audio/wav;base64,{data}"></audio>'
+            "</figure>"
         )
     return HTML(f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cells)}</div>')
 

@@ -26,12 +26,6 @@ from typing import Any
 
 KERNEL_NAME = "audiotk-run"
 TICK_S = 0.5
-KERNEL_ENV = {
-    # glibc keeps freed memory instead of giving each large tensor back to the system: training takes half the time
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -207,7 +201,7 @@ def _environment(private: Path, threads: int | None) -> dict[str, str]:
     folder = private / "kernels" / KERNEL_NAME
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text(json.dumps(spec), "utf-8")
-    chosen = KERNEL_ENV | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    chosen = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     ours = {
         "AUDIOTK_HEADLESS": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # figures go into the notebook

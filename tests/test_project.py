@@ -94,7 +94,16 @@ def test_every_target_brings_its_own_set_up(target: str) -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_demo_passes_real_data_on() -> None:
-    command = ["make", "-n", "demo", "DATA=folder", "DATA_ROOT=my recordings", "OUT=runs/mine", "SCALE=smoke"]
+    command = [
+        "make",
+        "-n",
+        "--no-print-directory",
+        "demo",
+        "DATA=folder",
+        "DATA_ROOT=my recordings",
+        "OUT=runs/mine",
+        "SCALE=smoke",
+    ]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     last = told.strip().splitlines()[-1]
     assert last.endswith("run notebooks --out runs/mine --scale smoke -p data folder -p data_root 'my recordings'")

@@ -26,6 +26,11 @@ from audiotk.train import TrainConfig, train
 
 SCALES = ("smoke", "demo", "paper")
 MOST_BYTES = 4e9
+COARSE = {
+    "mels": 40,
+    "n_fft": 1024,
+    "hop": 512,
+}  # MelCNN on a coarse spectrogram: half the time, no worse on embedded data
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from audiotk import audio, datasets, events, labels, metrics, resample, stats
 from audiotk.backgrounds import SILENCE_KINDS
 from audiotk.datasets import embedded
 from audiotk.experiments import (
+    COARSE,
     Arm,
     Material,
     check_judged,
@@ -57,7 +58,6 @@ SIZES = {  # recordings: train of 1x, validation, test; epochs
     "paper": (2000, 500, 1000, 40),
 }
 TIMES = (1, 2, 4)
-MODEL = {"mels": 40, "n_fft": 1024, "hop": 512}  # a coarse spectrogram: half the time of the default, no worse here
 SHOWN = ["mAP", "recall", "false positives per hour", "share of absent time that fires", "fires on silence",
          "bark/howl confusion", "mean score where absent", "calibration error"]  # fmt: skip
 
@@ -160,7 +160,7 @@ def _arms(dataset: Dataset, pool: Material, whole: Material, size: int, epochs: 
 
     once = pool.first(size)
     config = TrainConfig(
-        model_options=MODEL, sr=pool.sr, clip_s=WINDOW_S, epochs=epochs, epoch_size=len(once.waves),
+        model_options=COARSE, sr=pool.sr, clip_s=WINDOW_S, epochs=epochs, epoch_size=len(once.waves),
         batch_size=32, roll=True, gain_db=2.0,
     )  # fmt: skip
     # as many steps as the other arms, each with about as many seconds of sound

@@ -13,6 +13,7 @@ import pandas as pd
 from audiotk import audio, datasets, labels, metrics, stats
 from audiotk.events import truth_ranges
 from audiotk.experiments import (
+    COARSE,
     Material,
     check_judged,
     check_scale,
@@ -30,7 +31,7 @@ EXPERIMENT = "quickstart"
 LONGEST_S = 10.0  # longer recordings are cut into windows of this length
 EMBEDDED = {"smoke": 60, "demo": 300, "paper": 2000}  # recordings
 EPOCHS = {"smoke": 2, "demo": 60, "paper": 200}
-EMBEDDED_EPOCHS = {"smoke": 2, "demo": 20, "paper": 60}
+EMBEDDED_EPOCHS = {"smoke": 2, "demo": 30, "paper": 60}
 
 
 def load(data: str, data_root: str, scale: str, complete: bool = False) -> Dataset:
@@ -87,7 +88,7 @@ def recipe(dataset: Dataset, scale: str) -> TrainConfig:
     """MelCNN with time rolls and spectrogram masks, one-cycle AdamW: chosen on folds 1 and 2 of ESC-10 alone."""
     embedded = dataset.name == "embedded"
     epochs = (EMBEDDED_EPOCHS if embedded else EPOCHS)[check_scale(scale)]
-    options = {} if embedded else {"deeper": True}
+    options: dict[str, Any] = COARSE if embedded else {"deeper": True}
     return TrainConfig(
         model_options=options, clip_s=window_s(dataset), epochs=epochs, batch_size=16, roll=True, masks=2
     )
