@@ -163,7 +163,7 @@ def _read_on(handle: sf.SoundFile, path: PathLike, first: int, last: int) -> np.
     wave = np.multiply(data, np.float32(2**-15), out=_scratch("float32", shape)) if whole_numbers else data
     if wave.ndim == 2:
         wave = wave @ np.full(wave.shape[1], 1 / wave.shape[1], np.float32)  # (n, channels) -> (n,)
-    if not np.isfinite(wave).all():
+    if not whole_numbers and not np.isfinite(wave).all():
         at = (first + int(np.argmin(np.isfinite(wave)))) / handle.samplerate
         raise AudiotkError(f"{path}: holds NaN or infinite samples, the first at {at:.3f} s")
     return wave
