@@ -26,7 +26,8 @@ examples:
   audiotk run notebooks/00_quickstart.ipynb -p data folder -p data_root ~/my-recordings
   audiotk run notebooks --scale smoke -p seeds "[0, 1]" --jobs 1
 
-exit status: 0 all finished, 1 a notebook failed, 2 the command cannot be carried out, 130 interrupted
+exit status: 0 all finished (or do not apply to the data), 1 a notebook failed, 2 the command cannot be carried out,
+130 interrupted
 """
 DOCTOR_EXAMPLES = """\
 exit status: 0 nothing essential is broken, 1 something is
@@ -128,9 +129,11 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.paths, out, parameters, jobs=arguments.jobs, resume=not arguments.force, progress=not arguments.quiet
     )
     report = write_report(out)
-    bad = {name: entry for name, entry in entries.items() if entry["status"] != "finished"}
-    for name, entry in bad.items():
-        error = entry["error"]
+    fine = ("finished", "not applicable")
+    bad = [name for name, entry in entries.items() if entry["status"] not in fine]
+    for name, entry in entries.items():
+        if (error := entry["error"]) is None:
+            continue
         print(f"audiotk: {name} {entry['status']}: {error['name']}: {error['text']}", file=sys.stderr)
     print(f"report: {report}", file=sys.stderr)
     return 1 if bad else 0

@@ -24,6 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audiotk.errors import NotForThisData
+
 KERNEL_NAME = "audiotk-run"
 TICK_S = 0.5
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -77,8 +79,8 @@ class Crew:
     def wait(self, each_tick: Callable[[], None]) -> tuple[str, dict[str, Any]]:
         """Block until something happens and return it: the name of the notebook and an event.
 
-        An event holds ``cell`` and ``of``, or, when the notebook has ended, ``status`` (finished, failed), ``seconds``,
-        ``peak_memory_mb`` and ``error`` (None, or name, text, cell, traceback).
+        An event holds ``cell`` and ``of``, or, when the notebook has ended, ``status`` (finished, failed, not
+        applicable), ``seconds``, ``peak_memory_mb`` and ``error`` (None, or name, text, cell, traceback).
         """
         while True:
             if time.monotonic() > self._measured + TICK_S:
@@ -230,7 +232,7 @@ def _work() -> None:
         job["parameters"]
     )  # papermill adds a cell for these
     count = itertools.count(1)
-    error = None
+    error, status = None, "finished"
     try:
         papermill.execute_notebook(
             _escaped(job["path"]),
@@ -245,14 +247,16 @@ def _work() -> None:
     except PapermillExecutionError as err:
         lines = "\n".join(err.traceback)
         error = {"name": err.ename, "text": err.evalue, "cell": err.exec_count, "traceback": _ANSI.sub("", lines)}
+        status = "not applicable" if err.ename == NotForThisData.__name__ else "failed"
     except (
         Exception
     ) as err:  # a dead kernel, a full disk: the notebook failed, the others go on, and the reader sees why
         error = {"name": type(err).__name__, "text": str(err), "cell": None, "traceback": traceback.format_exc()}
+        status = "failed"
     if draft.exists():
         os.replace(draft, done)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    _tell(status="failed" if error else "finished", error=error, peak_memory_mb=round(peak))
+    _tell(status=status, error=error, peak_memory_mb=round(peak))
 
 
 def _tell(**event: Any) -> None:

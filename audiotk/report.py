@@ -23,7 +23,7 @@ from audiotk.runs import notebook_parameters, read_manifest, read_notebook
 
 REPORT_FILE = "report.html"
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-MARKS = {"finished": "✓", "failed": "✗", "not run": "–", "running": "…"}
+MARKS = {"finished": "✓", "failed": "✗", "not run": "–", "not applicable": "–", "running": "…"}
 
 
 def write_report(out: str | Path) -> Path:
@@ -137,13 +137,18 @@ def _failures(entries: Mapping[str, Any], titles: Mapping[str, str]) -> str:
         if entry["status"] == "not run":
             parts.append(f"<p>{link} was not run: it needs {html.escape(error['text'])}.</p>")
             continue
+        if entry["status"] == "not applicable":
+            parts.append(f"<p>{link} does not apply: {html.escape(error['text'])}.</p>")
+            continue
         where = f" in cell [{error['cell']}]" if error.get("cell") else ""
         told = f"{error['name']}: {error['text']}"
         parts.append(
             f"<h3>{link}</h3><p><strong>{html.escape(told)}</strong>{where}</p>"
             f"<pre class=traceback>{plain_text(error['traceback'])}</pre>"
         )
-    return f'<section id="failures" class="card bad"><h2>Failures</h2>{"".join(parts)}</section>' if parts else ""
+    bad = any(entry["status"] in ("failed", "not run") for entry in entries.values())
+    title, look = ("Failures", "card bad") if bad else ("Not applicable", "card")
+    return f'<section id="failures" class="{look}"><h2>{title}</h2>{"".join(parts)}</section>' if parts else ""
 
 
 def _made(manifest: Mapping[str, Any], out: Path) -> str:

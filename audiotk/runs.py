@@ -163,7 +163,8 @@ def run_notebooks(
     Returns
     -------
     dict
-        By notebook name: ``status`` (finished, failed, not run), ``seconds``, ``peak_memory_mb``, ``error``, ...
+        By notebook name: ``status`` (finished, failed, not run, not applicable), ``seconds``, ``peak_memory_mb``,
+        ``error``, ...
 
     Raises
     ------

@@ -90,6 +90,20 @@ def test_failing_notebook_gives_status_1_and_a_report(
     assert report.read_text() == page
 
 
+def test_a_notebook_that_does_not_apply_to_the_data_is_no_failure(
+    tmp_path: Path, make_notebook: Maker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lacks = "from audiotk.errors import NotForThisData\nraise NotForThisData('it has no <ranges>')"
+    make_notebook(tmp_path / "nb" / "other.ipynb", [lacks])
+    make_notebook(tmp_path / "nb" / "good.ipynb", ["print(scale)"])
+    assert main(["run", "nb", "--scale", "smoke"]) == 0
+    assert "other not applicable: NotForThisData: it has no <ranges>" in capsys.readouterr().err
+    page = (tmp_path / "runs" / "nb" / "report.html").read_text()
+    assert "does not apply: it has no &lt;ranges&gt;" in page
+    assert "<h2>Failures</h2>" not in page
+
+
 def test_report_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path / "absent")]) == 2
     assert "no notebook was run" in capsys.readouterr().err

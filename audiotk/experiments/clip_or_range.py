@@ -25,6 +25,7 @@ import pandas as pd
 from audiotk import audio, datasets, events, labels, metrics, resample, stats
 from audiotk.backgrounds import SILENCE_KINDS
 from audiotk.datasets import embedded
+from audiotk.errors import NotForThisData
 from audiotk.experiments import (
     COARSE,
     Arm,
@@ -43,7 +44,7 @@ from audiotk.experiments import (
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.models.predict import score
 from audiotk.resample import Statistic
-from audiotk.tables import AudiotkError, Dataset, Labels
+from audiotk.tables import Dataset, Labels
 from audiotk.train import TrainConfig
 
 EXPERIMENT = "clip_or_range"
@@ -89,8 +90,10 @@ def load(data: str, data_root: str, scale: str, complete: bool = False) -> Datas
 
     Raises
     ------
+    NotForThisData
+        A data set without labelled ranges.
     AudiotkError
-        A data set without ranges that were judged.
+        Ranges that say only where a class is; see `complete`.
     """
     train, val, test, _ = SIZES[check_scale(scale)]
     if data == "embedded":
@@ -98,7 +101,7 @@ def load(data: str, data_root: str, scale: str, complete: bool = False) -> Datas
         return datasets.load(data, data_root or None, progress=True, **counts)
     dataset = datasets.load(data, data_root or None, **({"complete": complete} if data == "folder" else {}))
     if not _range_sources(dataset):
-        raise AudiotkError(
+        raise NotForThisData(
             f"{data}: this experiment compares labelled ranges with clip labels, and no source of this data set gives "
             "ranges; use data=embedded, or data=folder with a CSV of path,start_s,end_s,label"
         )
