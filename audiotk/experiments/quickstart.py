@@ -30,7 +30,7 @@ from audiotk.train import Run, TrainConfig, train
 EXPERIMENT = "quickstart"
 LONGEST_S = 10.0  # longer recordings are cut into windows of this length
 EMBEDDED = {"smoke": 60, "demo": 300, "paper": 2000}  # recordings
-EPOCHS = {"smoke": 2, "demo": 60, "paper": 200}
+EPOCHS = {"smoke": 2, "demo": 100, "paper": 200}
 EMBEDDED_EPOCHS = {"smoke": 2, "demo": 30, "paper": 60}
 
 
