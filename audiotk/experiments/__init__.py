@@ -6,6 +6,7 @@ One module a notebook: :mod:`~audiotk.experiments.quickstart`, :mod:`~audiotk.ex
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ class Material:
 
     def on_disk(self, folder: str | Path) -> Material:
         """The same with the sound in a file of `folder`, so that processes share it instead of each holding a copy."""
-        path = Path(folder) / f"waves-{len(self.waves)}x{self.waves.shape[1]}.npy"
+        path = Path(folder) / f"waves-{secrets.token_hex(4)}.npy"
         with atomic(path) as draft:
             np.save(draft, self.waves)
         return replace(self, waves=np.load(path, mmap_mode="r"))

@@ -134,10 +134,11 @@ def run(dataset: Dataset, scale: str, seeds: Sequence[int], out: str | Path, job
     size, _, _, epochs = SIZES[check_scale(scale)]
     train, sr = dataset.part("train"), 16000
     size = min(size, len(train))
-    val, test = load_material(dataset, "val", sr, WINDOW_S), load_material(dataset, "test", sr, WINDOW_S, HOP_S)
-    val_truth, test_truth = _judged(dataset, val), _judged(dataset, test)
     Path(out).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
+        val = load_material(dataset, "val", sr, WINDOW_S).on_disk(shelf)
+        test = load_material(dataset, "test", sr, WINDOW_S, HOP_S).on_disk(shelf)
+        val_truth, test_truth = _judged(dataset, val), _judged(dataset, test)
         pool = read_windows(train, sr, WINDOW_S, progress=True).on_disk(shelf)
         whole = read_windows(train[:size], sr, min(WHOLE_S, float(train["duration_s"].max()))).on_disk(shelf)
         arms = _arms(dataset, pool, whole, size, epochs)
