@@ -85,7 +85,7 @@ def sounds(dataset: Dataset, chosen: Mapping[str, str]) -> list[tuple[str, np.nd
 
 
 def recipe(dataset: Dataset, scale: str) -> TrainConfig:
-    """MelCNN with time rolls and spectrogram masks, one-cycle AdamW: chosen on folds 1 and 2 of ESC-10 alone."""
+    """MelCNN with time rolls and spectrogram masks, one-cycle AdamW: chosen on folds 1 and 2 of ESC-10."""
     embedded = dataset.name == "embedded"
     epochs = (EMBEDDED_EPOCHS if embedded else EPOCHS)[check_scale(scale)]
     options: dict[str, Any] = COARSE if embedded else {"deeper": True}
