@@ -19,6 +19,7 @@ import soundfile as sf
 import soxr
 from tqdm.auto import tqdm
 
+from audiotk.files import cores
 from audiotk.tables import AudiotkError
 
 PathLike = str | os.PathLike[str]
@@ -229,15 +230,11 @@ def _runs(wanted: list[tuple[int, int, int]], sr: int) -> Iterator[list[tuple[in
         yield run
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def in_threads(
     work: Callable[[Any], Any], items: Sequence[Any], workers: int | None, progress: bool, what: str
 ) -> Iterator[Any]:
     """Results of `work` in the order of `items`; what is still waiting is dropped if the caller stops."""
-    pool = ThreadPoolExecutor(workers or _cores())
+    pool = ThreadPoolExecutor(workers or cores())
     try:
         yield from tqdm(pool.map(work, items), total=len(items), desc=what, disable=not progress)
     finally:

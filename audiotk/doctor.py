@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from audiotk.files import cache_dir
+from audiotk.files import cache_dir, cores
 
 CORE = ("numpy", "pandas", "scipy", "scikit-learn", "soundfile", "librosa", "soxr", "pyarrow")
 NOTEBOOKS = ("papermill", "jupyterlab", "ipykernel", "matplotlib")
@@ -124,17 +124,19 @@ def _torch() -> Finding:
 
 
 def _compute() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processors = cores()
     try:
         torch = importlib.import_module("torch")
     except (ImportError, OSError):
-        return Finding("compute", "warn", f"{cores} cores; GPU unknown without torch", SETUP)
+        return Finding("compute", "warn", f"{processors} cores; GPU unknown without torch", SETUP)
     if torch.cuda.is_available():
         name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory / 2**30
-        return Finding("compute", "ok", f"{cores} cores, {torch.cuda.device_count()} GPU: {name}, {memory:.0f} GB")
+        return Finding("compute", "ok", f"{processors} cores, {torch.cuda.device_count()} GPU: {name}, {memory:.0f} GB")
     if torch.backends.mps.is_available():
-        return Finding("compute", "ok", f"{cores} cores, Apple GPU")
-    return Finding("compute", "ok", f"{cores} cores, no GPU: scales smoke and demo are made for this, paper is not")
+        return Finding("compute", "ok", f"{processors} cores, Apple GPU")
+    return Finding(
+        "compute", "ok", f"{processors} cores, no GPU: scales smoke and demo are made for this, paper is not"
+    )
 
 
 def _audio() -> Finding:

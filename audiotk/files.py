@@ -1,4 +1,4 @@
-"""Write a file wholly or not at all, where audiotk keeps what it can make again, and which commit this is."""
+"""Write a file wholly or not at all; the cache folder, the processors, and the commit of this copy of audiotk."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ def cache_dir() -> Path:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "audiotk"
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def package_commit() -> str | None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotk.errors import AudiotkError
-from audiotk.files import atomic, package_commit
+from audiotk.files import atomic, cores, package_commit
 from audiotk.kernels import Crew, Display
 from audiotk.results import RESULT_COLUMNS as RESULT_COLUMNS
 from audiotk.results import RESULTS_FILE
@@ -176,13 +176,12 @@ def run_notebooks(
     out = Path(out)
     manifest = read_manifest(out)
     plan = _plan(find_notebooks(paths), out, dict(parameters or {}), manifest)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = min(cores if jobs is None else jobs, len(plan))
+    jobs = min(cores() if jobs is None else jobs, len(plan))
     if jobs < 1:
         raise AudiotkError(f"jobs: expected 1 or more, got {jobs}")
     manifest |= _circumstances() | {"status": "running", "started": _now()}
     began = time.monotonic()
-    crew = Crew(out, jobs, threads=max(1, cores // jobs) if jobs > 1 else None)
+    crew = Crew(out, jobs, threads=max(1, cores() // jobs) if jobs > 1 else None)
     display = Display(list(plan), progress)
     try:
         _execute(plan, crew, manifest, display, out, resume)

@@ -1,6 +1,7 @@
 """The experiments behind the notebooks, at a size of seconds: same test for all arms, numbers that can be traced."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -189,3 +190,40 @@ def test_a_recording_that_breaks_late_is_not_chosen_for_the_picture(tmp_path):
     again = quickstart.choose(dataset)
     assert first not in again
     assert len(again) == 2
+
+
+def test_arms_take_equally_many_steps(outcome):
+    """Every arm sees as many batches an epoch, also the one of whole clips."""
+    steps = set()
+    for arm in outcome.arms:
+        config = TrainConfig.from_dict(
+            json.loads((experiments.run_folder(outcome.folder, arm, 0) / "config.json").read_text())
+        )
+        steps.add((-(-config.epoch_size // config.batch_size), config.epochs))
+    assert len(steps) == 1
+
+
+def test_recordings_of_one_class_each_can_be_shown(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(12):
+        audio.save(tmp_path / f"{i}.wav", rng.normal(0, 0.1, 8000 * 2).astype("float32"), 8000)
+        rows.append((f"{i}.wav", 0.5, 1.0, "bark" if i % 2 else "howl"))
+    pd.DataFrame(rows, columns=["path", "start_s", "end_s", "label"]).to_csv(tmp_path / "labels.csv", index=False)
+    dataset = clip_or_range.load("folder", str(tmp_path), "smoke", complete=True)
+    assert len(clip_or_range.choose(dataset)) >= 1
+    done = clip_or_range.run(dataset, "smoke", [0], tmp_path / "out", jobs=1)
+    assert clip_or_range.most_wrong(done) in set(dataset.part("test")["recording"])
+
+
+def test_very_short_recordings_are_padded_to_a_second(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("bark", "howl"):
+        for i in range(6):
+            audio.save(tmp_path / name / f"{i}.wav", rng.normal(0, 0.1, 1200).astype("float32"), 8000)  # 0.15 s
+    dataset = quickstart.load("folder", str(tmp_path), "smoke")
+    config = quickstart.recipe(dataset, "smoke")
+    material = quickstart.read(dataset, config)
+    assert config.clip_s == 1.0
+    assert material["train"].waves.shape[1] == config.sr
+    quickstart.fit(config, material, quickstart.resolve(dataset, material), [0], tmp_path / "runs")

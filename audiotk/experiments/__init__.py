@@ -5,7 +5,6 @@ One module a notebook: :mod:`~audiotk.experiments.quickstart`, :mod:`~audiotk.ex
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from audiotk import audio
-from audiotk.files import atomic
+from audiotk.files import atomic, cores
 from audiotk.resample import Statistic
 from audiotk.stats import Interval, bootstrap, paired_bootstrap
 from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_recordings
@@ -159,7 +158,7 @@ def train_arms(
     folders = [run_folder(out, arm.name, seed) for arm, seed in tasks]
     if len(set(folders)) != len(tasks):
         raise AudiotkError(f"arms and seeds have to differ, got {[arm.name for arm in arms]} and {list(seeds)}")
-    jobs = min(jobs or _cores(), len(tasks))
+    jobs = min(jobs or cores(), len(tasks))
     order = np.argsort([-_cost(arm) for arm, _ in tasks], kind="stable")  # the longest first, so none is left over
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", max_nbytes="1M")
     calls = (joblib.delayed(_train_one)(*tasks[i], folders[i], val, dict(score_on)) for i in order)
@@ -262,7 +261,3 @@ def check_scale(scale: str) -> str:
 
 def _cost(arm: Arm) -> float:
     return arm.config.epochs * (arm.config.epoch_size or len(arm.material.waves)) * arm.material.waves.shape[1]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
