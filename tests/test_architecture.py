@@ -19,14 +19,16 @@ PACKAGE = ROOT / "audiotk"
 # Top-level modules and folders by layer, lowest first. A new one is added here, on purpose.
 LAYERS = (
     {"errors", "files", "tristate", "tables"},
-    {"audio", "decode", "ontology"},
+    {"audio", "classmaps", "decode", "ontology", "ontology_files"},
     {
-        "backgrounds", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "oscillators",
-        "relabel", "resample", "results", "soundscapes", "stats", "store", "synthesis",
+        "audit", "backgrounds", "datasets", "energy", "events", "formats", "hierarchy", "labels", "metrics", "mining", "noise", "oscillators",
+        "relabel", "resample", "results", "scores", "soundscapes", "stats", "store", "synthesis",
+        "cutting", "documents", "manifest", "ranges", "tracks",
+        "history", "operations", "storage", "upkeep",
     },
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "teachers", "train"},
-    {"doctor", "figures", "kernels", "render", "report", "runs", "widgets"},
-    {"__main__"},
+    {"doctor", "figures", "kernels", "label_figures", "render", "report", "runs", "trees", "widgets"},
+    {"__main__", "relabel_command", "store_command"},
 )  # fmt: skip
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 TORCH = {"torch", "torchaudio", "torchvision", "lightning_fabric", "transformers", "torchlibrosa"}
