@@ -34,6 +34,9 @@ def atomic(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
     draft = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise AudiotkError(f"{path}: the folder {path.parent} cannot be made: {err.strerror or err}") from err
+    try:
         yield draft
         with open(draft, "rb") as file:
             os.fsync(file.fileno())

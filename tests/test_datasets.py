@@ -15,6 +15,7 @@ import soundfile as sf
 
 from audiotk import audio, datasets
 from audiotk.datasets import archives, audioset, esc50, folder, found, fsd50k
+from audiotk.labels import resolve
 from audiotk.tables import AudiotkError, Dataset
 
 DATA = Path(os.environ.get("AUDIOTK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -414,6 +415,55 @@ def test_real_audioset_golden_numbers() -> None:
     assert shares["train"] == pytest.approx(0.8, abs=0.02)
     assert_no_group_crosses(dataset)
     assert dataset.segments["segment"][0] == "--PJHxphWEs_30000@0.000-10.000"
+
+
+def test_audioset_labels_are_those_of_the_data_set(tmp_path: Path) -> None:
+    root = fake_audioset(tmp_path)
+    labels = audioset.read_labels(root / "balanced_train_segments.csv", root / "class_labels_indices.csv")
+    dataset = audioset.load(root)
+    assert labels.segments.tolist() == dataset.segments["segment"].tolist()
+    assert labels.default == 0
+    assert labels == resolve(dataset, sources=["audioset"])
+    assert labels.frame().loc["_0-2meOf9qY_5000@0.000-7.500"].tolist() == [1, 0, 0]
+
+
+def test_audioset_labels_named_twice_in_a_row_count_once(tmp_path: Path) -> None:
+    root = fake_audioset(tmp_path, ['--PJHxphWEs,0,10,"/m/09x0r,/m/04rlf,/m/09x0r"', ROWS[1]])
+    labels = audioset.read_labels(root / "balanced_train_segments.csv", root / "class_labels_indices.csv")
+    assert labels.dense().tolist() == [[1, 1, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([*ROWS, "-0SdAVK79lg,0,10,/m/09x0r"], r"lines 5 and 8 are both '-0SdAVK79lg_0@0\.000-10\.000'"),
+        ([*ROWS[:2], "-0SdAVK79lh,0,10,/m/09x0"], r"line 6: expected labels of class_labels.*, got '/m/09x0'"),
+        ([*ROWS[:2], "-0SdAVK79lh,0,ten,/m/09x0r"], r"line 6: expected a row YTID,start,end,.* got '-0SdAVK79lh,0,ten"),
+        (["# nothing else"], r"segments\.csv: expected rows YTID,start,end.*, got none"),
+    ],
+)
+def test_audioset_labels_say_what_is_wrong_with_a_file(tmp_path: Path, rows: list[str], told: str) -> None:
+    root = fake_audioset(tmp_path, rows)
+    with pytest.raises(AudiotkError, match=told):
+        audioset.read_labels(root / "balanced_train_segments.csv", root / "class_labels_indices.csv")
+
+
+def test_a_segment_that_starts_or_ends_elsewhere_is_another_one(tmp_path: Path) -> None:
+    rows = [f"-0SdAVK79lg,{times},/m/09x0r" for times in ("0,10", "0,9.5", "5.001,15", "5.002,15")]
+    root = fake_audioset(tmp_path, rows)
+    labels = audioset.read_labels(root / "balanced_train_segments.csv", root / "class_labels_indices.csv")
+    expected = ("0@0.000-10.000", "0@0.000-9.500", "5001@0.000-9.999", "5002@0.000-9.998")
+    assert labels.segments.tolist() == [f"-0SdAVK79lg_{name}" for name in expected]
+
+
+def test_audioset_classes_once_each(tmp_path: Path) -> None:
+    names = tmp_path / "classes.csv"
+    names.write_text('index,mid,display_name\n0,/m/1,"Speech"\n1,/m/2,Music\n2,/m/1,Rain\n')
+    with pytest.raises(AudiotkError, match=r"classes\.csv line 4: expected each mid once, '/m/1' is repeated"):
+        audioset.read_classes(names)
+    names.write_text('index,mid,display_name\n0,/m/1,"Speech"\n1,/m/2, Speech\n')
+    with pytest.raises(AudiotkError, match=r"line 3: expected each display_name once, 'Speech' is repeated"):
+        audioset.read_classes(names)
 
 
 # ------------------------------------------------------------------------------------------------ folder

@@ -12,7 +12,7 @@ import audiotk
 from audiotk.__main__ import main
 
 Maker = Callable[..., Path]
-COMMANDS = ("run", "report", "doctor")
+COMMANDS = ("run", "report", "relabel", "store", "doctor")
 
 
 def test_help_names_every_command_with_examples(capsys: pytest.CaptureFixture[str]) -> None:

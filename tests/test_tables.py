@@ -258,3 +258,9 @@ def test_a_full_disk_is_reported(tmp_path):
     target = tmp_path / "a.txt"
     with pytest.raises(AudiotkError, match=r"a\.txt: cannot be written: No space left"), atomic(target):
         raise OSError(28, "No space left on device")
+
+
+def test_atomic_says_when_the_folder_is_a_file(tmp_path):
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(AudiotkError, match="the folder .*a cannot be made"), atomic(tmp_path / "a" / "b.txt"):
+        pass

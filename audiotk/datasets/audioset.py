@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from audiotk.audio import GRACE_S, probe
 from audiotk.datasets.found import SOUND_SUFFIXES, folder_of, read_csv, sha256, tell_empty
 from audiotk.files import atomic
-from audiotk.tables import AudiotkError, Dataset, make_sources
+from audiotk.tables import AudiotkError, Dataset, Labels, make_sources
 
 HINT = (
     "AudioSet: put class_labels_indices.csv and balanced_train_segments.csv (or others) of "
@@ -41,11 +41,18 @@ MANIFEST = ("path", "bytes", "mtime_ns", "duration_s", "sr", "reason", "sha256")
 
 
 def read_classes(root: str | Path) -> pd.DataFrame:
-    """The vocabulary: columns mid (``/m/09x0r``) and display_name (``Speech``; may hold commas), in official order."""
-    table = read_csv(Path(root) / "class_labels_indices.csv", ["index", "mid", "display_name"], HINT)
-    table["display_name"] = table["display_name"].str.strip()
-    if table["mid"].duplicated().any() or table["display_name"].duplicated().any():
-        raise AudiotkError(f"{root}/class_labels_indices.csv: a mid or a display name occurs twice")
+    """The vocabulary: columns mid (``/m/09x0r``) and display_name (``Speech``; may hold commas), in official order.
+
+    `root` is the CSV file, or the folder of ``class_labels_indices.csv``.
+    """
+    path = Path(root) if Path(root).is_file() else Path(root) / "class_labels_indices.csv"
+    table = read_csv(path, ["index", "mid", "display_name"], HINT)
+    for name in ("mid", "display_name"):
+        table[name] = table[name].str.strip()
+        if (twice := table[name].duplicated()).any():
+            row = int(twice.to_numpy().argmax())
+            told = f"expected each {name} once, {table[name].iloc[row]!r} is repeated"
+            raise AudiotkError(f"{path} line {table.index[row]}: {told}")
     return table[["mid", "display_name"]].reset_index(drop=True)
 
 
@@ -95,6 +102,57 @@ def read_segments(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _broken(path: str | Path, lines: pa.Array, number: int, expected: str) -> None:
     raise AudiotkError(f"{path} line {number}: expected {expected}, got {lines[int(number) - 1].as_py()!r}")
+
+
+def read_labels(segments_csv: str | Path, classes_csv: str | Path) -> Labels:
+    """Labels of a segments CSV, without its sound; a label that is not named is absent, as everybody uses AudioSet.
+
+    Parameters
+    ----------
+    segments_csv, classes_csv
+        The official files; full AudioSet takes some 4 s and 1 GB.
+
+    Returns
+    -------
+    Labels
+        Segments in the order of the file, with the ids that :func:`load` gives them without sound
+        (``YTID_STARTMS@0.000-10.000``); classes are display names. A label named twice in a row counts once.
+
+    Raises
+    ------
+    AudiotkError
+        A file is missing, has no rows or a broken one, a label is not among the classes, or a segment occurs twice.
+    """
+    classes = read_classes(classes_csv)
+    table, named = read_segments(segments_csv)
+    if table.empty:
+        raise AudiotkError(f'{segments_csv}: expected rows YTID,start,end,"/m/..,/m/..", got none. {HINT}')
+    code = _codes(named, table, classes, segments_csv, classes_csv)
+    key = np.sort(named["row"].to_numpy() * len(classes) + code)  # of a cell; nearly sorted already
+    key = key[np.diff(key, prepend=-1) > 0]
+    line = table["line"].to_numpy()
+    del named, code
+    table = table.assign(recording=_recordings(table), start_s=0.0, end_s=table["end_s"] - table["start_s"])
+    ids = _segment_ids(table)
+    if (twice := ids.duplicated()).any():
+        row = int(twice.argmax())
+        both = f"lines {line[int((ids == ids[row]).argmax())]} and {line[row]} are both {ids[row]!r}"
+        raise AudiotkError(f"{segments_csv}: expected each segment once, {both}; {int(twice.sum())} lines repeat one")
+    rows, columns = np.divmod(key, len(classes))
+    return Labels.from_cells(ids, classes["display_name"], rows, columns, np.ones(len(key), np.float32), default=0.0)
+
+
+def _codes(
+    named: pd.DataFrame, table: pd.DataFrame, classes: pd.DataFrame, path: str | Path, classes_path: str | Path
+) -> np.ndarray:
+    """Position in `classes` of each label that :func:`read_segments` found in `path`."""
+    known = pa.array(classes["mid"], type=pa.large_string())
+    code = pc.index_in(pa.array(named["mid"], type=pa.large_string()), value_set=known).fill_null(-1).to_numpy()
+    if (code < 0).any():
+        first = named.iloc[(code < 0).argmax()]
+        line = table["line"].iloc[first["row"]]
+        raise AudiotkError(f"{path} line {line}: expected labels of {Path(classes_path).name}, got {first['mid']!r}")
+    return code
 
 
 def load(
@@ -262,17 +320,18 @@ def _read_all(
     tables, labels, count = [], [], 0
     for name in names:
         table, named = read_segments(folder / name)
-        code = pd.Index(classes["mid"]).get_indexer(named["mid"])
-        if (code < 0).any():
-            first = named.iloc[(code < 0).argmax()]
-            line = table["line"].iloc[first["row"]]
-            raise AudiotkError(f"{folder / name} line {line}: {first['mid']!r} is not in class_labels_indices.csv")
+        code = _codes(named, table, classes, folder / name, "class_labels_indices.csv")
         tables.append(table.assign(held_out="eval" in name))
         labels.append(pd.DataFrame({"row": named["row"].to_numpy() + count, "code": code}))
         count += len(table)
     table = pd.concat(tables, ignore_index=True)
-    ms = (table["start_s"] * 1000).round().astype("int64").astype("str")
-    return table.assign(recording=table["ytid"] + "_" + ms, group=table["ytid"]), pd.concat(labels, ignore_index=True)
+    return table.assign(recording=_recordings(table), group=table["ytid"]), pd.concat(labels, ignore_index=True)
+
+
+def _recordings(table: pd.DataFrame) -> pd.Series:
+    """``YTID_STARTMS``; the few different starts are formatted once each."""
+    code, starts = pd.factorize((table["start_s"] * 1000).round().astype("int64"))
+    return table["ytid"] + pd.Series([f"_{ms}" for ms in starts], dtype="str").take(code).array
 
 
 def _with_sound(table: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -300,10 +359,11 @@ def _with_sound(table: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame,
 
 def _segment_ids(table: pd.DataFrame) -> pd.Series:
     """:func:`audiotk.tables.segment_id` of many rows; the few different ranges are formatted once each."""
-    ranges = pd.Series(list(zip(table["start_s"].round(3), table["end_s"].round(3), strict=True)), index=table.index)
-    code, kinds = pd.factorize(ranges)
-    text = pd.Series([f"@{start_s:.3f}-{end_s:.3f}" for start_s, end_s in kinds], dtype="str")
-    return table["recording"].reset_index(drop=True) + text.take(code).reset_index(drop=True)
+    start, end = ((table[name] * 1000).round().to_numpy(dtype="int64") for name in ("start_s", "end_s"))
+    code, kinds = pd.factorize(start * (end.max(initial=0) + 1) + end)
+    pairs = (divmod(int(kind), int(end.max(initial=0)) + 1) for kind in kinds)
+    text = pd.Series([f"@{first / 1000:.3f}-{last / 1000:.3f}" for first, last in pairs], dtype="str")
+    return table["recording"].reset_index(drop=True) + text.take(code).array
 
 
 def _split(table: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
