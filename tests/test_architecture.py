@@ -21,7 +21,7 @@ LAYERS = (
     {"errors", "files", "tristate", "tables"},
     {"audio", "classmaps", "decode", "ontology", "ontology_files"},
     {
-        "audit", "backgrounds", "datasets", "energy", "events", "formats", "hierarchy", "labels", "metrics", "mining", "noise", "oscillators",
+        "agreement", "audit", "backgrounds", "consensus", "datasets", "disagreements", "energy", "events", "formats", "hierarchy", "labels", "matching", "metrics", "mining", "noise", "oscillators",
         "relabel", "resample", "results", "scores", "soundscapes", "stats", "store", "synthesis",
         "cutting", "documents", "manifest", "ranges", "tracks",
         "history", "operations", "storage", "upkeep",
