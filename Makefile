@@ -15,7 +15,7 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $$(uv=$$(command -v uv || command -v $(BIN)/uv); echo $${uv:-$(BIN)/python -m} pip install $${uv:+--python $(BIN)/python} $(if $(MAKE_TERMOUT),,--quiet))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run lab test lint doctor clean
+.PHONY: help setup demo run lab labeler test lint doctor clean
 
 help:  ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ run: $(STAMP)  ## run one notebook: NB=notebooks/00_quickstart.ipynb ARGS="-p da
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab, on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+# The token guards the page and its kernel, but not files that Voila gives away, so none are listed here: sound comes from
+# the kernel. On a machine of your own, ARGS='--VoilaConfiguration.file_allowlist=.*[.](wav|flac|ogg|mp3)' adds them.
+labeler: $(STAMP)  ## label sounds on a page without code, on this machine only: NB=notebooks/01_label_segments.ipynb
+	$(BIN)/voila $(or $(NB),notebooks/01_label_segments.ipynb) --Voila.ip=127.0.0.1 --Voila.auto_token=True --MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60 $(ARGS)
 
 test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no chromium
 	$(BIN)/python -m pytest $(ARGS)
