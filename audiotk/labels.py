@@ -131,7 +131,7 @@ def _read_source(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """What one source decides: cells (window, class, value), and which windows its annotated ranges cover wholly."""
     rows = rows.sort_values("at", kind="stable").drop_duplicates(["segment", "class_name"], keep="last")
-    annotated = segments[segments["segment"].isin(rows["segment"])].reset_index(drop=True)
+    annotated = segments[segments["segment"].isin(rows["segment"].unique())].reset_index(drop=True)
     pairs = _overlaps(annotated, windows)  # range, window, start_s, end_s of what they share
     window_s = (windows["end_s"] - windows["start_s"]).to_numpy()
     reviewed_s = np.bincount(pairs["window"], weights=_new_s(pairs, ["window"]), minlength=len(windows))

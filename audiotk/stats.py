@@ -271,7 +271,8 @@ def claims() -> pd.DataFrame:
         smallest_effect (in the unit of the effect).
     """
     rows = json.loads(resources.files("audiotk").joinpath("claims.json").read_text(encoding="utf-8"))
-    return pd.DataFrame(rows).set_index("id")
+    printed = pd.Series([row["printed"] for row in rows], dtype=object)  # so that None stays None among texts
+    return pd.DataFrame(rows).assign(printed=printed).set_index("id")
 
 
 def claim_row(

@@ -24,7 +24,7 @@ def test_all_notebooks_on_the_embedded_data(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     rows = read_results(tmp_path)
     assert set(rows["data"]) == {"embedded"}
-    assert {"quickstart", "clip_or_range", "B1.1", "B1.5"} <= set(rows["experiment"])
+    assert {"quickstart", "clip_or_range", "B1.1", "B1.5", "audioset_relabeling"} <= set(rows["experiment"])
     assert (tmp_path / "report.html").stat().st_size < 20e6
     for notebook in ROOT.glob("notebooks/*.ipynb"):
         assert (tmp_path / notebook.name).exists()
@@ -42,3 +42,19 @@ def test_quickstart_on_real_recordings(tmp_path):
     assert 0.1 < mean["value"].iloc[0] <= 1  # two epochs: better than nothing, no more is asked
     assert mean["n"].iloc[0] == 65  # source recordings behind the 80 test clips
     assert len(rows[rows["metric"] == "AP"]) == 10
+
+
+@pytest.mark.slow
+def test_relabeling_on_the_labels_of_audioset(tmp_path):
+    root = DATA / "audioset"
+    if not (root / "balanced_train_segments.csv").exists():
+        pytest.skip(f"no AudioSet labels at {root}; AUDIOTK_TEST_DATA may name another folder")
+    done = run(
+        tmp_path, "notebooks/08_audioset_relabeling.ipynb", "-p", "data", "audioset", "-p", "data_root", str(root)
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_results(tmp_path)
+    assert {"P2.1", "P2.2"} <= set(rows["experiment"])
+    counts = rows[rows["experiment"] == "audioset_relabeling"].set_index(["arm", "metric"])["value"]
+    assert counts["PEL", "labels a segment, all nodes"] == pytest.approx(5.597, abs=5e-4)  # golden numbers
+    assert counts["PE-CML", "masked a segment, all nodes"] == pytest.approx(24.48, abs=5e-3)

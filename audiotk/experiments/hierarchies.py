@@ -1,0 +1,119 @@
+"""Labels that raters chose from a hierarchy: AudioSet's own files, and the embedded data, where the truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from audiotk import datasets
+from audiotk.datasets import raters
+from audiotk.errors import NotForThisData
+from audiotk.experiments import check_scale
+from audiotk.labels import resolve
+from audiotk.ontology import Ontology
+from audiotk.relabel import parent_expand
+from audiotk.tables import Dataset, Labels, whole_recordings
+
+ONE_RATER = "one rater each"
+SIZES = {"smoke": (64, 16, 16), "demo": (512, 64, 128), "paper": (2000, 500, 1000)}  # train, val, test; as notebook 02
+
+
+@dataclass(frozen=True)
+class Case:
+    """Labels to repair and what is known about them; all labels have the same segments and classes.
+
+    `labels` are those of the source `source` of `dataset` (OL), `by_source` what each rater would have said (or the one
+    source there is), `truth` what is there, classes closed upwards (None: nobody knows). `group` is what intervals
+    resample, index segment; `part` the root above each class; `told` where the labels come from, in words.
+    """
+
+    told: str
+    dataset: Dataset
+    source: str
+    ontology: Ontology
+    labels: Labels
+    by_source: Mapping[str, Labels]
+    truth: Labels | None
+    group: pd.Series
+    part: pd.Series
+
+    def __repr__(self) -> str:
+        return f"{self.told}\n{self.labels!r}\nontology: {len(self.ontology)} nodes"
+
+
+def load(data: str, data_root: str, scale: str) -> Case:
+    """Labels of a hierarchy: data "embedded" or "audioset".
+
+    Raises
+    ------
+    NotForThisData
+        A data set without hierarchy.
+    """
+    check_scale(scale)
+    if data not in ("embedded", "audioset"):
+        raise NotForThisData(
+            f"{data}: this experiment is about labels of a hierarchy and raters who chose among them; use "
+            "data=embedded, or data=audioset with the folder of AudioSet's CSV files and ontology.json as data_root"
+        )
+    return _embedded(data_root, scale) if data == "embedded" else _audioset(data_root)
+
+
+def _audioset(data_root: str) -> Case:
+    dataset = datasets.load("audioset", data_root or None)
+    told = "AudioSet, " + ", ".join(sorted(path.name for path in Path(data_root).glob("*segments*.csv")))
+    return _case(told, dataset, "audioset", Ontology.read(Path(data_root) / "ontology.json"), ["audioset"], None)
+
+
+def _embedded(data_root: str, scale: str) -> Case:
+    """The raters' ticks; OL is that of one rater a recording, in turn, as in AudioSet, where a segment has one."""
+    counts = dict(zip(("n_train", "n_val", "n_test"), SIZES[scale], strict=True))
+    dataset = datasets.load("embedded", data_root or None, progress=True, **counts)
+    ontology = Ontology.from_records(raters.mini_ontology())
+    names = ontology.names[~ontology.nodes["abstract"]]
+    sources = list(raters.RATERS.index)
+    recordings = dataset.recordings.set_index("recording")
+    turn = pd.Series([sources[k % len(sources)] for k in range(len(recordings))], index=recordings.index)
+    recording = dataset.annotations["segment"].map(dataset.segments.set_index("segment")["recording"])
+    asked = dataset.annotations[dataset.annotations["source"] == recording.map(turn)].assign(source=ONE_RATER)
+    flags = pd.DataFrame({"closed": True, "weak": True}, index=[*sources, ONE_RATER])
+    others = dataset.sources.drop(index=sources)
+    heard = dataset.annotations[(dataset.annotations["source"] == "truth") & (dataset.annotations["value"] == 1)]
+    events = heard["class_name"].groupby(recording[heard.index]).unique()
+    nodes = [
+        raters.true_nodes(list(events.get(name, [])), one["background"].split("+"), one["rt60_s"])
+        for name, one in recordings.iterrows()
+    ]
+    wholes = whole_recordings(dataset.recordings)
+    place = [(i, names.get_loc(name)) for i, some in enumerate(nodes) for name in some]
+    rows, cols = np.array(place).T
+    specific = Labels.from_cells(wholes["segment"], names, rows, cols, np.ones(len(rows)), default=0.0)
+    seen = replace(
+        dataset,
+        annotations=pd.concat([dataset.annotations, asked], ignore_index=True),
+        sources=pd.concat([others, flags]),
+        classes=list(names),
+    )
+    told = f"embedded data, raters simulated: {', '.join(sources)}, one of them a recording"
+    return _case(told, seen, ONE_RATER, ontology, sources, parent_expand(specific, ontology).labels)
+
+
+def _case(
+    told: str, dataset: Dataset, source: str, ontology: Ontology, sources: Sequence[str], truth: Labels | None
+) -> Case:
+    """All on the segments that have a label of `source`, as all of AudioSet's have."""
+    named = dataset.annotations.loc[dataset.annotations["source"] == source, "segment"].unique()
+    segments = dataset.segments[dataset.segments["segment"].isin(named)]
+    labels = resolve(dataset, segments, [source])
+    by_source = {name: labels if name == source else resolve(dataset, segments, [name]) for name in sources}
+    truth = None if truth is None else truth.select(labels.segments)
+    group = segments["recording"].map(dataset.recordings.set_index("recording")["group"])
+    roots = [
+        next(root for root in ontology.roots if root in {name, *ontology.ancestors(name)}) for name in labels.classes
+    ]
+    part = pd.Series(roots, index=labels.classes, name="part")
+    unit = pd.Series(group.array, index=segments["segment"])
+    return Case(told, dataset, source, ontology, labels, by_source, truth, unit, part)
