@@ -235,13 +235,16 @@ class RuleReview(Plain):
             self._write({"uuid": str(uuids.uuid4()), "kind": "judgement", "cell": cell, "value": VALUES[verdict]})
 
     def judge_by(self, truth: Labels) -> None:
-        """Let known labels answer in place of a listener, where somebody knows the truth; NaN is "unsure"."""
+        """Let known labels judge the open cells in place of a listener; NaN is "unsure"."""
         place = truth.segments.get_indexer(pd.Index(self._cells["segment"]))
         column = truth.classes.get_indexer(pd.Index(self._cells["class_name"]))
         if (place < 0).any() or (column < 0).any():
             raise AudiotkError("review: the truth lacks a segment or class of the drawn cells")
         rows, inverse = np.unique(place, return_inverse=True)
+        done = self._verdicts()
         for cell, value in enumerate(truth.dense(rows)[inverse, column]):
+            if cell in done:
+                continue
             self.judge(cell, WORDS[None if math.isnan(value) else int(value)])
 
     def make_widget(self) -> ReviewWidget:
