@@ -20,6 +20,7 @@ from audiotk.datasets.found import sha256
 from audiotk.decode import GRACE_S, in_threads
 from audiotk.history import subtract, union
 from audiotk.manifest import MANIFEST, TABLE, Row, file_name, in_order, prepare, read_manifest, write_manifest
+from audiotk.operations import counts
 from audiotk.store import Store
 from audiotk.tables import PROBLEM_COLUMNS, AudiotkError
 
@@ -206,7 +207,7 @@ def _plan(store: Store, settings: Row, as_of: Any) -> tuple[pd.DataFrame, list[t
 
 def _chosen(settings: Row, labeler: Any, class_name: Any) -> bool:
     labelers, classes = settings["labelers"], settings["classes"]
-    return (labelers is None or labeler in labelers) and (classes is None or class_name in classes)
+    return counts(labeler, labelers) and (classes is None or class_name in classes)
 
 
 def _negatives(segments: pd.DataFrame, heard: pd.DataFrame, verdicts: Verdicts, settings: Row) -> list[Row]:
@@ -371,7 +372,7 @@ def _expansion(
     recordings = store.recordings()
     clips = set(recordings.loc[recordings["claim"].notna(), "recording"])
     said = [store.segments(as_of=as_of), store.claims(as_of=as_of).query("verdict != 'open'")]
-    who = [part if labelers is None else part[part["labeler"].isin(labelers)] for part in said]
+    who = [part[part["labeler"].map(lambda name: counts(name, labelers)).astype(bool)] for part in said]
     decided = clips & {name for part in who for name in part["recording"]}
     positive = manifest[(manifest["kind"] == "positive") & manifest["recording"].isin(clips)]
     ranges = positive.groupby(["recording", "class_name"])[["start_s", "end_s"]]

@@ -32,7 +32,7 @@ import pandas as pd
 
 from audiotk.datasets.found import SOUND_SUFFIXES
 from audiotk.documents import read_labelstudio, write_jams, write_labelstudio, write_textgrid
-from audiotk.operations import Operation, make_operation
+from audiotk.operations import Operation, counts, make_operation
 from audiotk.ranges import (
     RANGE_COLUMNS,
     PathLike,
@@ -214,8 +214,9 @@ def from_store(store: Store, labelers: Sequence[str] | None = None, as_of: datet
     """The segments of a store, and as checked the recordings that somebody confirmed or in which he found nothing."""
     segments, claims = store.segments(as_of=as_of), store.claims(as_of=as_of)
     claims = claims[claims["verdict"].isin(["confirmed", "not_found"])]
-    if labelers is not None:
-        segments, claims = (part[part["labeler"].isin(labelers)] for part in (segments, claims))
+    segments, claims = (
+        part[part["labeler"].map(lambda name: counts(name, labelers)).astype(bool)] for part in (segments, claims)
+    )
     return Ranges(segments, tuple(sorted(set(claims["recording"]))))
 
 

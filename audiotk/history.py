@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from audiotk.operations import UNDOABLE, Operation, check_inside, ranges_of
+from audiotk.operations import UNDOABLE, Operation, check_inside, counts, ranges_of
 from audiotk.tables import SEGMENT_COLUMNS, check_annotations, check_segments, make_sources, segment_id
 
 TOUCH_S = 1e-6  # ranges closer than this are one
@@ -215,7 +215,7 @@ def dataset_tables(
     classes
         Class names to give; default all that were labelled or claimed.
     labelers
-        Whose; default all.
+        Whose; default all (hidden repeats are no labelers of their own).
     complete
         The labelers marked every class of `classes` wherever they listened: 0 there, claimed or not.
 
@@ -224,7 +224,7 @@ def dataset_tables(
     AudiotkError
         A labelled or heard range lies outside of its recording as last registered.
     """
-    counting = [op for op in counting if labelers is None or op.labeler in labelers or op.kind == "recording"]
+    counting = [op for op in counting if counts(op.labeler, labelers) or op.kind == "recording"]
     _check_inside(counting)
     marked: dict[tuple[str, str, str], list[Row]] = {}
     for row in segment_rows(counting):

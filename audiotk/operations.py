@@ -35,6 +35,7 @@ VERDICTS = ("confirmed", "not_found", "unsure", "open")
 NAME_LENGTH, TEXT_LENGTH = 1_000, 100_000  # characters
 TOOL = f"audiotk {importlib.metadata.version('audiotk')}"
 GRACE_S = 0.001  # a range may end this much after its recording, as in tables.check_segments
+AGAIN = " (again)"  # behind a labeler's name: second labels of recordings that came again unannounced
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Operation:
     at: datetime | None = None
     tool: str = TOOL
     seen_teacher: bool = False
+
+
+def counts(labeler: str, labelers: Sequence[str] | None) -> bool:
+    """Whether what `labeler` said is asked for: all but hidden repeats, or only the named `labelers`."""
+    return not labeler.endswith(AGAIN) if labelers is None else labeler in labelers
 
 
 def make_operation(

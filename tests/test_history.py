@@ -358,3 +358,12 @@ def test_resolved_labels_are_those_of_a_painted_grid(history: list[Operation], c
             expected[grid, column] = 1
         found = resolve(dataset, windows, [f"human:{labeler}"]).dense()
         np.testing.assert_array_equal(found, expected)
+
+
+def test_hidden_repeats_are_no_labelers_of_their_own():
+    said = [
+        make_operation("segment", name, "r", id=f"id {name}", start_s=1.0, end_s=2.0, class_name="bark")
+        for name in ("Ada", "Ada (again)")
+    ]
+    assert list(dataset_tables(said)[2].index) == ["human:Ada"]
+    assert list(dataset_tables(said, labelers=["Ada (again)"])[2].index) == ["human:Ada (again)"]

@@ -262,5 +262,5 @@ def test_a_full_disk_is_reported(tmp_path):
 
 def test_atomic_says_when_the_folder_is_a_file(tmp_path):
     (tmp_path / "a").write_text("x")
-    with pytest.raises(AudiotkError, match="the folder .*a cannot be made"), atomic(tmp_path / "a" / "b.txt"):
+    with pytest.raises(AudiotkError, match=r"the folder .*a cannot be made"), atomic(tmp_path / "a" / "b.txt"):
         pass

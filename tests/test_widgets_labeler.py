@@ -428,6 +428,7 @@ def test_hidden_repeats_are_labelled_unaware_and_kept_apart(make: Callable[..., 
     made = browser.do("segment", twice, **segment(0.1, 0.4))
     assert browser.do("undo", twice, target=made["undoable"][-1])["type"] == "ack"
     browser.do("segment", twice, **segment(0.2, 0.4))
+    assert [row["labeler"] for row in browser.ask("open", position=position)["segments"]] == ["ann"]  # editable
     assert sorted(store.segments()["labeler"]) == ["ann", "ann (again)"]
     assert set(store.segments()["recording"]) == {first}
     again = make(repeats=0.5, rng=np.random.default_rng(0))
@@ -517,6 +518,7 @@ def test_files_in_trouble_give_a_problem_and_not_an_exception(
         item = browser.ask("open", position=position)
         assert item["type"] == "item"
         assert words in item["problem"]
+        assert item["readable"] is (position >= 2)  # silence and a changed length are warnings over a picture
         assert item["duration_s"] == 2.0
     assert browser.ask("list", text="", status="problem", page=0)["total"] == 4
     assert browser.do("note", "r0", text="gone")["type"] == "ack"  # labels go on
@@ -533,7 +535,9 @@ def test_a_file_that_changes_under_the_cursor_is_told_and_opens_anew(
     path = Path(recordings["path"][0])
     sf.write(path, 0.1 * np.sin(np.arange(3 * SR)), SR)
     assert "changed on the disk" in browser.ask("audio", recording="r0", start_s=0, end_s=1)["text"]
-    assert "lasts 3.000 s" in browser.ask("open", position=0)["problem"]
+    item = browser.ask("open", position=0)
+    assert "lasts 3.000 s" in item["problem"]
+    assert item["readable"]  # a warning over a picture that works
     assert browser.ask("audio", recording="r0", start_s=0, end_s=1)["sr"] == SR
     path.unlink()
     assert "No such file" in browser.ask("tile", recording="r0", zoom=0, index=0)["text"]

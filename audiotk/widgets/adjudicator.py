@@ -249,11 +249,8 @@ class Adjudicator(Plain):
         try:
             if not isinstance(uuid, str) or not uuid:
                 raise AudiotkError(f"operation: expected a uuid, got {uuid!r:.80}")
-            name = next((name for name, case in self._ids.items() if self.key(name, case) == key), None)
-            if name is None:
-                raise AudiotkError(
-                    "this case is not there any more: its marks or lanes have changed; run the cell again"
-                )
+            if (name := self._keys.get(str(key))) is None:
+                raise AudiotkError("this case is not there any more: its marks or lanes changed; run the cell again")
             if op.get("kind") == "undo":
                 self._undo(uuid, name, op.get("target"))
             else:

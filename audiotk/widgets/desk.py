@@ -12,11 +12,11 @@ from urllib.parse import quote
 import numpy as np
 
 from audiotk.history import State
-from audiotk.operations import Operation, check_operation
+from audiotk.operations import AGAIN, Operation, check_operation
 from audiotk.store import Store, StoreUnavailable
 from audiotk.tables import AudiotkError
 from audiotk.widgets.media import FLOOR_DB, TOP_DB, Media, mel_hz
-from audiotk.widgets.queue import AGAIN, Place, Queue
+from audiotk.widgets.queue import Place, Queue
 from audiotk.widgets.teacher import Teacher
 
 GRACE_S = 0.001  # an end may lie this much behind the recording's and is put on it
@@ -79,7 +79,7 @@ class Desk:
         }
         if problem is None and (count := len(state.segments)) > MOST_SEGMENTS:
             problem = f"only the first {MOST_SEGMENTS:,} of {count:,} segments are shown here; all are in the store"
-        told |= {"claim": self.claims.get(place.recording), "problem": problem}
+        told |= {"claim": self.claims.get(place.recording), "problem": problem, "readable": media is not None}
         told |= {"url": None if media is None else server_path(about["path"], self.root)}
         told |= {"mel_hz": [round(float(hz), 1) for hz in mel_hz(sr)], "tile_db": [FLOOR_DB, TOP_DB]}
         told |= self.told_state(place.key, state)
@@ -89,7 +89,9 @@ class Desk:
     def told_state(self, key: str, state: State | None = None) -> dict[str, Any]:
         """What the labeler has said about a recording so far, for the browser."""
         state = self.state(key) if state is None else state
-        segments = [_told_segment(row) for row in state.segments]
+        segments = [
+            _told_segment(row) | {"labeler": self.labeler} for row in state.segments
+        ]  # a hidden repeat stays hidden
         if self.others:
             every = self.store.state(self._recording(key)).segments
             mine = {self.labeler, self.labeler + AGAIN}

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from audiotk.operations import AGAIN
 from audiotk.store import Store, open_store
 from audiotk.tables import AudiotkError, Dataset, check_recordings
 from audiotk.widgets.base import COLOURS, Answer, AudioWidget, Plain, need
 from audiotk.widgets.desk import Desk, server_root
 from audiotk.widgets.media import Media
-from audiotk.widgets.queue import AGAIN, disagreement, make_places, uncertainty
+from audiotk.widgets.queue import disagreement, make_places, uncertainty
 from audiotk.widgets.teacher import Teacher
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import pandas as pd
 from audiotk.tables import AudiotkError
 
 ORDERS = ("given", "random", "uncertain", "disagreement")
-AGAIN = " (again)"  # behind the name of a labeler: his second labels of a recording that was repeated unannounced
 PAGE = 50  # rows of a list
 GAP = 10  # recordings between the first showing and the repeat, where there are so many
 STATUSES = ("open", "confirmed", "not_found", "unsure", "problem")
