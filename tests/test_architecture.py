@@ -27,7 +27,7 @@ LAYERS = (
         "history", "operations", "storage", "upkeep",
     },
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "teachers", "train"},
-    {"agreement_figures", "doctor", "figures", "kernels", "label_figures", "render", "report", "runs", "trees", "widgets"},
+    {"agreement_figures", "coverage_figures", "doctor", "figures", "kernels", "label_figures", "render", "report", "runs", "trees", "widgets"},
     {"__main__", "relabel_command", "store_command"},
 )  # fmt: skip
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
