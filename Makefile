@@ -52,10 +52,13 @@ run: $(STAMP)  ## run one notebook: NB=notebooks/00_quickstart.ipynb ARGS="-p da
 lab: $(STAMP)  ## open the notebooks in JupyterLab, on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
+# Voila's page wants two style sheets from a CDN; CSP keeps the browser from asking any other machine for anything.
+CSP := default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'
 # The token guards the page and its kernel, but not files that Voila gives away, so none are listed here: sound comes from
 # the kernel. On a machine of your own, ARGS='--VoilaConfiguration.file_allowlist=.*[.](wav|flac|ogg|mp3)' adds them.
+# Cells tagged after-labeling (figures, training) are neither run nor shown on the page.
 labeler: $(STAMP)  ## label sounds on a page without code, on this machine only: NB=notebooks/01_label_segments.ipynb
-	$(BIN)/voila $(or $(NB),notebooks/01_label_segments.ipynb) --Voila.ip=127.0.0.1 --Voila.auto_token=True --MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60 $(ARGS)
+	$(BIN)/voila $(or $(NB),notebooks/01_label_segments.ipynb) --Voila.ip=127.0.0.1 --Voila.auto_token=True --MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60 --TagRemovePreprocessor.remove_cell_tags=after-labeling "--Voila.tornado_settings={'headers': {'Content-Security-Policy': \"$(CSP)\"}}" $(ARGS)
 
 test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no chromium
 	$(BIN)/python -m pytest $(ARGS)

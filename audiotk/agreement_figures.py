@@ -53,7 +53,7 @@ def disagreement_lanes(
     segments
         start_s, end_s, class_name, labeler; of this recording.
     cases
-        As from :func:`audiotk.disagreements.disagreements`; of this recording. A kind "decided" is green.
+        As from :func:`audiotk.agreement.disagreements.disagreements`; of this recording. A kind "decided" is green.
     labelers
         In the order of their lanes.
     names

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from audiotk.errors import AudiotkError
 
 if TYPE_CHECKING:
-    from audiotk.audit import Audit, Relabeled
+    from audiotk.relabel.audit import Audit, Relabeled
     from audiotk.tables import Labels
 
 DESCRIPTION = """\
@@ -244,8 +244,8 @@ def _write_audit(audit: Audit, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from audiotk.audit import Audit
     from audiotk.files import atomic
+    from audiotk.relabel.audit import Audit
     from audiotk.tables import Labels
 
     def part(labels: Labels, rows: slice) -> Labels:

@@ -46,8 +46,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from audiotk.storage import StoreDamaged
     from audiotk.store import open_store
+    from audiotk.store.storage import StoreDamaged
 
     try:
         with open_store(arguments.store, create=False) as store:

@@ -194,6 +194,16 @@ class Tab:
         assert self.outside == []
         assert self.troubles == []
 
+    def wait_saved(self) -> None:
+        """Wait until the labeler says that all is on the disk."""
+        try:
+            self.page.wait_for_selector(f"{ROOT}:not([data-old])[data-saved=saved]")
+        except Exception as err:
+            said = self.page.eval_on_selector_all(ROOT, "roots => roots.map((root) => ({ ...root.dataset }))")
+            said += self.page.locator(".atk-saved, .atk-status").all_inner_texts()
+            waiting = {name: kind for name, kind in self.sent.items() if name not in self.acknowledged}
+            raise AssertionError(f"not saved: {said}, sent without an answer: {waiting}, {self.troubles}") from err
+
     def wait(self, predicate: str, argument: Any = None) -> None:
         """Wait for a *synchronous* JavaScript expression to be true."""
         self.page.wait_for_function(predicate, arg=argument)

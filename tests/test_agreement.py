@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from audiotk import agreement as ag
 from audiotk.agreement import agreement, heard_whole, raster, self_agreement
+from audiotk.agreement.matching import inside, intersect, match, match_overlap
 from audiotk.errors import AudiotkError
-from audiotk.matching import inside, intersect, match, match_overlap
 
 Row = tuple[str, str, float, float, str]
 
@@ -292,7 +292,7 @@ def test_event_f1_is_that_of_sed_eval(one: np.ndarray, other: np.ndarray) -> Non
 @given(spans(5), spans(5))
 @settings(max_examples=40)
 def test_shares_and_intersections_are_those_of_milliseconds(one: np.ndarray, other: np.ndarray) -> None:
-    from audiotk.history import union
+    from audiotk.store.history import union
 
     ranges = union(other.tolist())
     cover = [np.zeros(5000, dtype=bool) for _ in range(2)]

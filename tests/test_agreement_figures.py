@@ -10,8 +10,8 @@ import pytest
 import soundfile as sf
 
 from audiotk.agreement import agreement, heard_whole
+from audiotk.agreement.disagreements import disagreements
 from audiotk.agreement_figures import agreement_matrix, disagreement_lanes
-from audiotk.disagreements import disagreements
 from audiotk.errors import AudiotkError
 
 EVIL = "$\\frac{<b>"

@@ -19,15 +19,16 @@ PACKAGE = ROOT / "audiotk"
 # Top-level modules and folders by layer, lowest first. A new one is added here, on purpose.
 LAYERS = (
     {"errors", "files", "tristate", "tables"},
-    {"audio", "classmaps", "decode", "ontology", "ontology_files"},
+    {"audio", "decode", "ontology"},
     {
-        "agreement", "audit", "backgrounds", "consensus", "datasets", "disagreements", "energy", "events", "formats", "hierarchy", "labels", "matching", "metrics", "mining", "noise", "oscillators",
-        "relabel", "resample", "results", "scores", "soundscapes", "stats", "store", "synthesis",
-        "cutting", "documents", "manifest", "ranges", "tracks",
-        "history", "operations", "storage", "upkeep",
+        "agreement", "backgrounds", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "noise",
+        "oscillators", "relabel", "resample", "results", "scores", "soundscapes", "stats", "store", "synthesis",
     },
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "teachers", "train"},
-    {"agreement_figures", "coverage_figures", "doctor", "figures", "kernels", "label_figures", "render", "report", "runs", "trees", "widgets"},
+    {
+        "agreement_figures", "coverage_figures", "doctor", "figures", "kernels", "label_figures", "render", "report",
+        "runs", "trees", "widgets",
+    },
     {"__main__", "relabel_command", "store_command"},
 )  # fmt: skip
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}

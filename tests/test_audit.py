@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies_relabel import NODES, label_frames, labels_of
 
-import audiotk.audit
-from audiotk.audit import Audit, Relabeled, compose, record
+import audiotk.relabel.audit
 from audiotk.labels import resolve
+from audiotk.relabel.audit import Audit, Relabeled, compose, record
 from audiotk.tables import AudiotkError, Dataset, Labels, make_annotations, make_sources, whole_recordings
 
 WORD = {1.0: "present", 0.0: "absent"}
@@ -19,9 +19,9 @@ AT = pd.Timestamp("2024-05-01 12:00", tz="UTC")
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks():
-    kept, audiotk.audit.BLOCK = audiotk.audit.BLOCK, 2
+    kept, audiotk.relabel.audit.BLOCK = audiotk.relabel.audit.BLOCK, 2
     yield
-    audiotk.audit.BLOCK = kept
+    audiotk.relabel.audit.BLOCK = kept
 
 
 @st.composite

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiotk.agreement import agreement, heard_whole, read_said
-from audiotk.consensus import consensus
-from audiotk.disagreements import CASE_COLUMNS, disagreements, find_cases, find_clusters
+from audiotk.agreement.consensus import consensus
+from audiotk.agreement.disagreements import CASE_COLUMNS, disagreements, find_cases, find_clusters
 from audiotk.errors import AudiotkError
 
 Row = tuple[str, float, float, str]

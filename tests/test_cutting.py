@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiotk import audio, cutting
-from audiotk.cutting import export_segments
-from audiotk.manifest import MANIFEST, NEGATIVE, class_folders, folded, read_manifest, safe_name, write_manifest
+from audiotk import audio
+from audiotk.formats import cutting
+from audiotk.formats.cutting import export_segments
+from audiotk.formats.manifest import MANIFEST, NEGATIVE, class_folders, folded, read_manifest, safe_name, write_manifest
 from audiotk.store import Store, make_operation, open_store
 from audiotk.tables import AudiotkError
 
@@ -291,7 +292,8 @@ def test_a_damaged_folder_is_refused(name: str, content: str | None, told: str, 
 
 KILLED = """
 import os, sys
-from audiotk import audio, cutting
+from audiotk import audio
+from audiotk.formats import cutting
 from audiotk.store import open_store
 real, count = audio.cut, 0
 def cut(*args, **options):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audiotk import formats
-from audiotk.ranges import RANGE_COLUMNS, Ranges
+from audiotk.formats.ranges import RANGE_COLUMNS, Ranges
 from audiotk.store import open_store
 from audiotk.tables import AudiotkError
 

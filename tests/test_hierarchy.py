@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from strategies_relabel import labels_of, repairs
 
-import audiotk.audit
+import audiotk.relabel.audit
 from audiotk.datasets.audioset import read_classes, read_segments
 from audiotk.datasets.raters import mini_ontology
 from audiotk.ontology import Ontology
@@ -33,9 +33,9 @@ MODES = st.sampled_from(["all", "unambiguous", "mask"])
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks():
     """Segments two at a time, so that the borders of blocks are met."""
-    kept, audiotk.audit.BLOCK = audiotk.audit.BLOCK, 2
+    kept, audiotk.relabel.audit.BLOCK = audiotk.relabel.audit.BLOCK, 2
     yield
-    audiotk.audit.BLOCK = kept
+    audiotk.relabel.audit.BLOCK = kept
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def test_what_does_not_fit_is_refused(mini):
 def audioset():
     if not (AUDIOSET / "balanced_train_segments.csv").exists():
         pytest.skip("AudioSet's label files are not there")
-    audiotk.audit.BLOCK = 4096
+    audiotk.relabel.audit.BLOCK = 4096
     classes, (segments, positives) = (
         read_classes(AUDIOSET),
         read_segments(AUDIOSET / "balanced_train_segments.csv"),
@@ -261,7 +261,7 @@ def audioset():
         Labels.from_cells(segments["ytid"], classes["display_name"], *cells, 0.0),
         Ontology.read(AUDIOSET / "ontology.json"),
     )
-    audiotk.audit.BLOCK = 2
+    audiotk.relabel.audit.BLOCK = 2
 
 
 def test_golden_counts_of_the_balanced_set(audioset):

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiotk.errors import AudiotkError
-from audiotk.history import active, dataset_tables, replay, subtract, union
 from audiotk.labels import resolve
-from audiotk.operations import Operation, check_inside, check_operation, make_operation, to_text
+from audiotk.store.history import active, dataset_tables, replay, subtract, union
+from audiotk.store.operations import Operation, check_inside, check_operation, make_operation, to_text
 from audiotk.tables import Dataset, make_segments
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies_relabel import NODES, label_frames, labels_of, repairs, score_frames
 
-import audiotk.audit
+import audiotk.relabel.audit
 from audiotk.relabel import (
     compose,
     correct,
@@ -31,9 +31,9 @@ FEW = settings(max_examples=50)
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks():
-    kept, audiotk.audit.BLOCK = audiotk.audit.BLOCK, 2
+    kept, audiotk.relabel.audit.BLOCK = audiotk.relabel.audit.BLOCK, 2
     yield
-    audiotk.audit.BLOCK = kept
+    audiotk.relabel.audit.BLOCK = kept
 
 
 @st.composite

@@ -14,9 +14,9 @@ import pytest
 import soundfile as sf
 from lab_server import Lab, jupyterlab, write_notebook
 
-from audiotk.audit import Audit
 from audiotk.doctor import find_chromium
 from audiotk.ontology import Ontology
+from audiotk.relabel.audit import Audit
 from audiotk.store import open_store
 from audiotk.tables import Labels, make_segments
 from audiotk.widgets.review import ReviewWidget, RuleReview
@@ -300,7 +300,7 @@ def test_the_end_and_an_empty_review(
 
 
 NOTEBOOK = """import numpy as np, pandas as pd
-from audiotk.audit import Audit
+from audiotk.relabel.audit import Audit
 from audiotk.tables import Labels, make_segments
 from audiotk.widgets import RuleReview
 names = list("abcd")

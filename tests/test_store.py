@@ -25,12 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_writers import segment
 
-from audiotk import storage
 from audiotk.__main__ import main
 from audiotk.errors import AudiotkError
-from audiotk.operations import Operation
-from audiotk.storage import StoreDamaged
-from audiotk.store import Store, StoreUnavailable, make_operation, open_store
+from audiotk.store import Store, StoreUnavailable, make_operation, open_store, storage
+from audiotk.store.operations import Operation
+from audiotk.store.storage import StoreDamaged
 from audiotk.tables import Dataset, check_recordings
 
 KILLS = int(os.environ.get("AUDIOTK_KILLS", "25"))

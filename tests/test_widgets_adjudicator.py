@@ -16,8 +16,8 @@ import soundfile as sf
 
 from audiotk.doctor import find_chromium
 from audiotk.errors import AudiotkError
-from audiotk.operations import make_operation
 from audiotk.store import Store, open_store
+from audiotk.store.operations import make_operation
 from audiotk.widgets import Adjudicator
 from audiotk.widgets.adjudicator import AdjudicatorWidget
 

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from audiotk import audit as audit_module
-from audiotk.audit import Audit
 from audiotk.errors import AudiotkError
 from audiotk.labels import resolve
 from audiotk.ontology import Ontology
+from audiotk.relabel import audit as audit_module
+from audiotk.relabel.audit import Audit
 from audiotk.scores import Scores
-from audiotk.storage import StoreUnavailable
 from audiotk.store import open_store
+from audiotk.store.storage import StoreUnavailable
 from audiotk.tables import Dataset, Labels, make_annotations, make_segments, make_sources
 from audiotk.widgets import RuleReview
 from audiotk.widgets.review import ReviewWidget

@@ -1,7 +1,7 @@
 """Adjudication: the marks of several labelers below each other, and one key to say who is right.
 
 :class:`Adjudicator` is the plain object that a notebook holds, :class:`AdjudicatorWidget` carries its messages, and
-``static/adjudicator.js`` is what people touch. What counts as a disagreement: :mod:`audiotk.disagreements`.
+``static/adjudicator.js`` is what people touch. What counts as a disagreement: :mod:`audiotk.agreement.disagreements`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import traitlets
 from matplotlib.figure import Figure
 
 from audiotk.agreement import read_said
-from audiotk.consensus import heard_by_several
-from audiotk.disagreements import OTHERS, Case, case_table, find_cases, find_clusters, names_of
-from audiotk.history import active
-from audiotk.matching import COLLAR_S, END_SHARE
-from audiotk.operations import Operation
+from audiotk.agreement.consensus import heard_by_several
+from audiotk.agreement.disagreements import OTHERS, Case, case_table, find_cases, find_clusters, names_of
+from audiotk.agreement.matching import COLLAR_S, END_SHARE
 from audiotk.store import Store, StoreUnavailable, open_store
+from audiotk.store.history import active
+from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError, check_recordings
 from audiotk.widgets.base import COLOURS, Answer, AudioWidget, Plain, need
 from audiotk.widgets.media import FLOOR_DB, TOP_DB, Media, mel_hz
@@ -74,7 +74,7 @@ class Adjudicator(Plain):
     rng
         Source of that order; needed if blind. The same seed gives the same lanes.
     classes, collar_s, end_share
-        See :func:`audiotk.disagreements.disagreements`.
+        See :func:`audiotk.agreement.disagreements.disagreements`.
     recordings
         A *recordings* table with the sound; default what the store has registered.
     order
@@ -146,7 +146,7 @@ class Adjudicator(Plain):
 
     @property
     def cases(self) -> pd.DataFrame:
-        """The cases in their order, as :func:`audiotk.disagreements.disagreements` gives them, and `decision`.
+        """The cases in their order, as :func:`audiotk.agreement.disagreements.disagreements` gives them, and `decision`.
 
         decision is the name of a labeler, "both", "neither", "unsure" or "" (open).
         """

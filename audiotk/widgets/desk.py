@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from audiotk.history import State
-from audiotk.operations import AGAIN, Operation, check_operation
 from audiotk.store import Store, StoreUnavailable
+from audiotk.store.history import State
+from audiotk.store.operations import AGAIN, Operation, check_operation
 from audiotk.tables import AudiotkError
 from audiotk.widgets.media import FLOOR_DB, TOP_DB, Media, mel_hz
 from audiotk.widgets.queue import Place, Queue

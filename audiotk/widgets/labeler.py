@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from audiotk.operations import AGAIN
 from audiotk.store import Store, open_store
+from audiotk.store.operations import AGAIN
 from audiotk.tables import AudiotkError, Dataset, check_recordings
 from audiotk.widgets.base import COLOURS, Answer, AudioWidget, Plain, need
 from audiotk.widgets.desk import Desk, server_root

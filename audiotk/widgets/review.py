@@ -21,11 +21,11 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
-from audiotk.audit import Audit
 from audiotk.ontology import Ontology
-from audiotk.operations import Operation
+from audiotk.relabel.audit import Audit
 from audiotk.scores import open_scores
 from audiotk.store import Store, StoreUnavailable, open_store
+from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError, Dataset, Labels, check_recordings, make_annotations, make_sources
 from audiotk.widgets.base import Answer, AudioWidget, Plain, need
 from audiotk.widgets.media import FLOOR_DB, TOP_DB, mel_hz

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from audiotk.audit import VALUES, WORDS, Audit
+from audiotk.relabel.audit import VALUES, WORDS, Audit
 from audiotk.scores import Scores
 from audiotk.stats import Interval
 from audiotk.tables import AudiotkError, check_segments

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from audiotk.agreement import Said, read_said
-from audiotk.disagreements import (
+from audiotk.agreement.disagreements import (
     Case,
     Cluster,
     case_table,
@@ -20,8 +20,8 @@ from audiotk.disagreements import (
     says_of,
     with_classes,
 )
-from audiotk.history import Ranges, subtract, union
-from audiotk.matching import COLLAR_S, END_SHARE
+from audiotk.agreement.matching import COLLAR_S, END_SHARE
+from audiotk.store.history import Ranges, subtract, union
 from audiotk.tables import AudiotkError
 
 NAME = "consensus"

@@ -31,9 +31,8 @@ from uuid import NAMESPACE_OID, uuid5
 import pandas as pd
 
 from audiotk.datasets.found import SOUND_SUFFIXES
-from audiotk.documents import read_labelstudio, write_jams, write_labelstudio, write_textgrid
-from audiotk.operations import Operation, counts, make_operation
-from audiotk.ranges import (
+from audiotk.formats.documents import read_labelstudio, write_jams, write_labelstudio, write_textgrid
+from audiotk.formats.ranges import (
     RANGE_COLUMNS,
     PathLike,
     Ranged,
@@ -48,9 +47,10 @@ from audiotk.ranges import (
     table_of,
     write_text,
 )
+from audiotk.formats.tracks import read_audacity, read_raven, write_audacity, write_raven
 from audiotk.store import Store
+from audiotk.store.operations import Operation, counts, make_operation
 from audiotk.tables import AudiotkError
-from audiotk.tracks import read_audacity, read_raven, write_audacity, write_raven
 
 # --- DCASE and CSV ----------------------------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ def write_dcase(ranges: Ranged, path: PathLike, suffix: str = ".wav", overwrite:
 
 
 def read_csv(path: PathLike, unnamed: str | None = None, encoding: str = "utf-8-sig") -> Ranges:
-    """Read a CSV with the columns of :class:`audiotk.ranges.Ranges` in any order; further columns are left out.
+    """Read a CSV with the columns of :class:`audiotk.formats.ranges.Ranges` in any order; further columns are left out.
 
     Raises
     ------

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic
-from audiotk.operations import Operation, check_operation
-from audiotk.storage import StoreDamaged, check_row, connect_sqlite, explained, shown, to_operation
-from audiotk.storage import operations_table as table
+from audiotk.store.operations import Operation, check_operation
+from audiotk.store.storage import StoreDamaged, check_row, connect_sqlite, explained, shown, to_operation
+from audiotk.store.storage import operations_table as table
 
 CHUNK = 20_000  # operations held at once
 SHOWN = 20  # problems told in words

@@ -2,8 +2,8 @@
 
 Only what *both* of a pair have heard counts (``store.heard()``): what one of them never played is no disagreement.
 
-What counts as the same event: :mod:`audiotk.matching`. The cases in which labelers disagree, and what a majority of
-them says: :mod:`audiotk.disagreements`, :mod:`audiotk.consensus`.
+What counts as the same event: :mod:`audiotk.agreement.matching`. The cases in which labelers disagree, and what a majority of
+them says: :mod:`audiotk.agreement.disagreements`, :mod:`audiotk.agreement.consensus`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from audiotk.history import Ranges, union
-from audiotk.matching import COLLAR_S, END_SHARE, inside, intersect, match, match_overlap
-from audiotk.operations import AGAIN
+from audiotk.agreement.matching import COLLAR_S, END_SHARE, inside, intersect, match, match_overlap
+from audiotk.store.history import Ranges, union
+from audiotk.store.operations import AGAIN
 from audiotk.tables import AudiotkError
 
 ALL = "(all)"
@@ -209,7 +209,7 @@ def agreement(
     pairs
         Names of labelers, two by two; default all pairs, hidden repeats left out.
     collar_s, end_share
-        What counts as the same event; see :mod:`audiotk.matching`.
+        What counts as the same event; see :mod:`audiotk.agreement.matching`.
     hop_s
         Grid of the kappa: frame k stands for what is there at (k + 1/2) hop_s.
 

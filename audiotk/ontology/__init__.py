@@ -20,10 +20,10 @@ import pandas as pd
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from audiotk.classmaps import ClassMap as ClassMap
-from audiotk.classmaps import read_class_map as read_class_map
 from audiotk.errors import AudiotkError
-from audiotk.ontology_files import check_records, records_of_json, records_of_pairs, some
+from audiotk.ontology.classmaps import ClassMap as ClassMap
+from audiotk.ontology.classmaps import read_class_map as read_class_map
+from audiotk.ontology.files import check_records, records_of_json, records_of_pairs, some
 
 
 @dataclass(frozen=True, eq=False, repr=False)

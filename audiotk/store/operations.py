@@ -14,7 +14,7 @@ judgement    start_s, end_s, class_name, value (1, 0, None),       a one-key ver
 undo         target: uuid of an earlier operation                  takes it back; the undo of an undo is a redo
 ===========  ====================================================  ====================================================
 
-What a series of operations leaves: :mod:`audiotk.history`.
+What a series of operations leaves: :mod:`audiotk.store.history`.
 """
 
 from __future__ import annotations

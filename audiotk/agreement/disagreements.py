@@ -1,6 +1,6 @@
 """Where several labelers disagree, case by case.
 
-Segments of one class by different labelers that mean the same event (:mod:`audiotk.matching`) make one *cluster*, at
+Segments of one class by different labelers that mean the same event (:mod:`audiotk.agreement.matching`) make one *cluster*, at
 most one segment a labeler, every two of them within the collar. A cluster to which everybody contributes who heard it
 is agreed. What is left over makes the *cases*: clusters of one class that overlap in time are one case ("boundary"); a
 cluster alone was "missed" by somebody; two cases of different classes by different labelers that share at least half of
@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from audiotk.agreement import NO_SPAN, Said, read_said
-from audiotk.matching import COLLAR_S, END_SHARE, SLACK_S, fits, inside, match
-from audiotk.operations import AGAIN
+from audiotk.agreement.matching import COLLAR_S, END_SHARE, SLACK_S, fits, inside, match
+from audiotk.store.operations import AGAIN
 from audiotk.tables import AudiotkError
 
 Span = tuple[float, float, str]  # start_s, end_s, class_name
@@ -300,7 +300,7 @@ def disagreements(
     labelers
         Whose; default all but hidden repeats.
     collar_s, end_share
-        What counts as the same event; see :mod:`audiotk.matching`.
+        What counts as the same event; see :mod:`audiotk.agreement.matching`.
 
     Returns
     -------

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from audiotk.audit import Audit, Relabeled, overlay
 from audiotk.ontology import Ontology
+from audiotk.relabel.audit import Audit, Relabeled, overlay
 from audiotk.tables import AudiotkError, Labels
 
 # New code by code (row: 1 present, 2 absent, 3 unknown) and proposal (column: 1 present, 2 unknown, 3 both): what is

@@ -1,7 +1,7 @@
 """The append-only store of what labelers do: an SQLite file by default, a PostgreSQL database by URL for a team.
 
-Operations (:mod:`audiotk.operations`) are only ever appended; segments, claims, undo and "labels as of a date" are
-derived by replay (:mod:`audiotk.history`). ``append`` returns when the disk has the operations. Any thread and any
+Operations (:mod:`audiotk.store.operations`) are only ever appended; segments, claims, undo and "labels as of a date" are
+derived by replay (:mod:`audiotk.store.history`). ``append`` returns when the disk has the operations. Any thread and any
 number of processes may use one store. Keep an SQLite file on a local disk: on a network disk its locks fail; there use
 one file a labeler and :meth:`Store.merge`, or PostgreSQL.
 """
@@ -19,14 +19,14 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from audiotk import upkeep
 from audiotk.errors import AudiotkError
-from audiotk.history import State, active, claim_rows, heard_ranges, judgement_rows, replay, segment_rows
-from audiotk.history import dataset_tables as tables_of
-from audiotk.operations import Operation, check_inside, check_operation
-from audiotk.operations import make_operation as make_operation
-from audiotk.storage import StoreUnavailable as StoreUnavailable
-from audiotk.storage import (
+from audiotk.store import upkeep
+from audiotk.store.history import State, active, claim_rows, heard_ranges, judgement_rows, replay, segment_rows
+from audiotk.store.history import dataset_tables as tables_of
+from audiotk.store.operations import Operation, check_inside, check_operation
+from audiotk.store.operations import make_operation as make_operation
+from audiotk.store.storage import StoreUnavailable as StoreUnavailable
+from audiotk.store.storage import (
     explained,
     make_engine,
     meta_table,
@@ -38,7 +38,7 @@ from audiotk.storage import (
     to_row,
     writing,
 )
-from audiotk.storage import operations_table as table
+from audiotk.store.storage import operations_table as table
 from audiotk.tables import segment_id
 
 CHUNK = 500  # names in one question to the database
@@ -243,7 +243,7 @@ class Store:
         labelers: Sequence[str] | None = None,
         complete: bool = False,
     ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """(segments, annotations, sources) for a ``tables.Dataset``; see :func:`audiotk.history.dataset_tables`.
+        """(segments, annotations, sources) for a ``tables.Dataset``; see :func:`audiotk.store.history.dataset_tables`.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pandas as pd
 
-from audiotk.ranges import (
+from audiotk.formats.ranges import (
     PathLike,
     Ranged,
     Ranges,

@@ -1,6 +1,6 @@
 """Repair labels by rule: each rule is a function of labels that returns new labels and an audit of what it changed.
 
-By hierarchy (:mod:`audiotk.hierarchy`): :func:`parent_expand`, :func:`mask_children`, :func:`pe_cml`. By the scores of
+By hierarchy (:mod:`audiotk.relabel.hierarchy`): :func:`parent_expand`, :func:`mask_children`, :func:`pe_cml`. By the scores of
 a teacher, here: :func:`correct` and the rules it is compared with. S. Braun, H. Gamper, "Multi-label audio
 classification with a noisy zero-shot teacher" (arXiv:2407.14712, here P1). The rules read values only: an absent cell
 is one of value 0, whether somebody said so or it is the default. An unknown cell stays unknown. All inequalities are
@@ -21,18 +21,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from audiotk.audit import Audit as Audit
-from audiotk.audit import Relabeled as Relabeled
-from audiotk.audit import compose as compose
-from audiotk.audit import overlay
-from audiotk.audit import record as record
-from audiotk.hierarchy import coselected as coselected
-from audiotk.hierarchy import coselection as coselection
-from audiotk.hierarchy import mask_children as mask_children
-from audiotk.hierarchy import parent_expand as parent_expand
-from audiotk.hierarchy import pe_cml as pe_cml
-from audiotk.hierarchy import statistics as statistics
 from audiotk.ontology import Ontology
+from audiotk.relabel.audit import Audit as Audit
+from audiotk.relabel.audit import Relabeled as Relabeled
+from audiotk.relabel.audit import compose as compose
+from audiotk.relabel.audit import overlay
+from audiotk.relabel.audit import record as record
+from audiotk.relabel.hierarchy import coselected as coselected
+from audiotk.relabel.hierarchy import coselection as coselection
+from audiotk.relabel.hierarchy import mask_children as mask_children
+from audiotk.relabel.hierarchy import parent_expand as parent_expand
+from audiotk.relabel.hierarchy import pe_cml as pe_cml
+from audiotk.relabel.hierarchy import statistics as statistics
 from audiotk.scores import Scores, comparable, exceeds, open_scores
 from audiotk.tables import AudiotkError, Labels
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from audiotk.operations import UNDOABLE, Operation, check_inside, counts, ranges_of
+from audiotk.store.operations import UNDOABLE, Operation, check_inside, counts, ranges_of
 from audiotk.tables import SEGMENT_COLUMNS, check_annotations, check_segments, make_sources, segment_id
 
 TOUCH_S = 1e-6  # ranges closer than this are one

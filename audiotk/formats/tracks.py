@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 
 import pandas as pd
 
-from audiotk.ranges import (
+from audiotk.formats.ranges import (
     PathLike,
     Ranged,
     Ranges,

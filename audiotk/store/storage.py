@@ -18,7 +18,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from audiotk.errors import AudiotkError
-from audiotk.operations import TOOL, Operation, to_text
+from audiotk.store.operations import TOOL, Operation, to_text
 
 SCHEMA = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

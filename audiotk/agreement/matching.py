@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from audiotk.history import Ranges
+from audiotk.store.history import Ranges
 from audiotk.tables import AudiotkError
 
 COLLAR_S, END_SHARE = 0.2, 0.2

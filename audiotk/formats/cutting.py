@@ -18,10 +18,10 @@ import pandas as pd
 from audiotk import audio
 from audiotk.datasets.found import sha256
 from audiotk.decode import GRACE_S, in_threads
-from audiotk.history import subtract, union
-from audiotk.manifest import MANIFEST, TABLE, Row, file_name, in_order, prepare, read_manifest, write_manifest
-from audiotk.operations import counts
+from audiotk.formats.manifest import MANIFEST, TABLE, Row, file_name, in_order, prepare, read_manifest, write_manifest
 from audiotk.store import Store
+from audiotk.store.history import subtract, union
+from audiotk.store.operations import counts
 from audiotk.tables import PROBLEM_COLUMNS, AudiotkError
 
 LONGEST_S = 30.0  # longer negatives are cut into equal pieces
