@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from audiotk.figures import ARM_COLOURS, BLUE, FAINT, GREEN, INK, ORANGE, RED, STYLE
@@ -42,6 +43,8 @@ def coselection(edges: pd.DataFrame, marked: Sequence[tuple[str, str]] = (), few
         Pairs with fewer segments than this are not drawn.
     """
     drawn = edges[edges["n"] >= fewest]
+    if drawn.empty:
+        return _nothing(f"no pair of a class and its parent with {fewest} segments or more")
     parts = list(dict.fromkeys(drawn["part"]))
     drawn = drawn.assign(lane=[parts.index(part) for part in drawn["part"]], bin=(drawn["share"] * 50).round())
     place = drawn.groupby(["lane", "bin"]).cumcount()
@@ -95,6 +98,8 @@ def shares(table: pd.DataFrame, xlabel: str) -> Figure:
 
     `table` has metric, arm, value, low, high.
     """
+    if table.empty:
+        return _nothing("no shares to show")
     metrics, arms = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["arm"]))
     figure = Figure(figsize=(7.4, 0.9 + len(metrics) * (0.16 + 0.14 * len(arms))), layout="constrained")
     axes = figure.subplots()
@@ -161,9 +166,11 @@ def repairs(tables: Mapping[str, pd.DataFrame], fewest: int = 30) -> Figure:
     fewest
         Rows with fewer errors than this are not drawn.
     """
-    first = next(iter(tables.values()))
+    first = next(iter(tables.values()), pd.DataFrame(columns=["missing", "wrong"]))
     errors = first["missing"] + first["wrong"]
     errors = errors[errors >= fewest]
+    if errors.empty:
+        return _nothing(f"no group with {fewest} errors or more")
     figure = Figure(figsize=(2.6 + 2.4 * len(tables), 1.0 + 0.24 * len(errors)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(ncols=len(tables), sharex=True, sharey=True))
     for axes, (rule, table) in zip(panels, tables.items(), strict=True):
@@ -190,6 +197,81 @@ def _repairs(axes: Axes, table: pd.DataFrame, errors: pd.Series) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * abs(value):.0f} %"))
     axes.tick_params(axis="y", length=0)
+
+
+QUALITY = {  # column of `repair_quality`: title, and its denominator
+    "correction_precision": ("corrections that are right", "corrected"),
+    "correction_recall": ("errors corrected", "errors"),
+    "mask_precision": ("masks that hide an error", "masked"),
+    "mask_recall": ("errors masked", "errors"),
+}
+
+
+@mpl.rc_context(STYLE)
+def quality(trials: Mapping[str, Mapping[str, pd.DataFrame]], fewest: int = 10) -> Figure:
+    """Precision and recall of corrections and masks, one line a rule, one colour a trial.
+
+    A dot stands for all cells together, a bar for the middle 80 % of the classes, a cross for a random mask of the same
+    rate in each class.
+
+    Parameters
+    ----------
+    trials
+        Trial -> rule -> what :func:`audiotk.noise.repair_quality` returns.
+    fewest
+        Classes with fewer cells (corrected, masked or wrong) are not in the bars.
+    """
+    rules = list(dict.fromkeys(rule for tables in trials.values() for rule in tables))
+    if not rules:
+        return _nothing("no rules to show")
+    figure = Figure(figsize=(10.4, 1.1 + len(rules) * (0.14 + 0.17 * len(trials))), layout="constrained")
+    panels = figure.subplots(ncols=len(QUALITY), sharey=True)
+    for axes, (column, (title, of)) in zip(panels, QUALITY.items(), strict=True):
+        for number, tables in enumerate(trials.values()):
+            colour = ARM_COLOURS[number % len(ARM_COLOURS)]
+            shift = 0.7 / len(trials) * (number - (len(trials) - 1) / 2)
+            for rule, table in tables.items():
+                _quality(axes, table, column, of, rules.index(rule) + shift, colour, fewest)
+        axes.set(xlim=(-0.03, 1.03), ylim=(len(rules) - 0.4, -0.6), xticks=[0, 0.5, 1])
+        axes.set_title(title, fontsize=9)
+        axes.set_yticks(range(len(rules)), rules, parse_math=False)
+        axes.tick_params(axis="y", length=0)
+        _percent(axes.xaxis)
+        axes.grid(axis="x", color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        for border in np.arange(len(rules) - 1) + 0.5:
+            axes.axhline(border, color=GRID, linewidth=0.8)
+    keys: list[Any] = [
+        Line2D([], [], color=ARM_COLOURS[k % len(ARM_COLOURS)], marker="o", linewidth=0, label=name)
+        for k, name in enumerate(trials)
+    ]
+    keys.append(Line2D([], [], color=FAINT, linewidth=3, alpha=0.6, label="middle 80 % of the classes"))
+    keys.append(Line2D([], [], color=INK, marker="x", linewidth=0, label="a random mask"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
+    return figure
+
+
+def _quality(axes: Axes, table: pd.DataFrame, column: str, of: str, y: float, colour: str, fewest: int) -> None:
+    """One rule in one panel: all cells, the spread over classes, and chance."""
+    whole, classes = table.loc["(all)"], table.drop(index=["(all)", "(mean)"])
+    made = "corrected" if column.startswith("correction") else "masked"
+    if not whole[made]:
+        return
+    below = classes["missing"] + classes["wrong"] if of == "errors" else classes[of]
+    some = classes.loc[below >= fewest, column]
+    if len(some) > 1:
+        axes.hlines(y, *np.quantile(some, [0.1, 0.9]), color=colour, linewidth=3, alpha=0.35)
+    axes.plot(whole[column], y, "o", color=colour, markersize=5)
+    if column == "mask_precision":
+        axes.plot(whole["chance"], y, "x", color=INK, markersize=4, markeredgewidth=1)
+
+
+@mpl.rc_context(STYLE)
+def _nothing(why: str) -> Figure:
+    """A figure in place of one that would have been empty."""
+    figure = Figure(figsize=(7.4, 0.6))
+    figure.text(0.02, 0.5, f"Nothing to draw: {why}.", va="center", color=INK, fontsize=9, parse_math=False)
+    return figure
 
 
 def words(table: pd.DataFrame) -> Any:

@@ -1,4 +1,4 @@
-"""Known noise on known labels: simulated raters, injected errors, and how much of them a rule repairs.
+"""Known noise on known labels: simulated raters and teachers, injected errors, and how many of them a rule repairs.
 
 Where the truth is known, a rule can be judged by itself, without training anything: which of its corrections are right,
 which of its masks hide an error, and how many errors it leaves.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.special import expit, logit, ndtri
 
 from audiotk.errors import AudiotkError
 from audiotk.ontology import Ontology
@@ -128,6 +129,53 @@ def inject(
     row, col = np.divmod(np.concatenate([present, absent, unknown]), n_classes)
     values = np.repeat([1.0, 0.0, np.nan], [len(present), len(absent), len(unknown)])
     return Labels.from_cells(labels.segments, labels.classes, row, col, values, labels.default)
+
+
+def simulate_teacher(
+    truth: Labels, auc: float, rng: np.random.Generator, labels: Labels | None = None, repeats: float = 0.0
+) -> pd.DataFrame:
+    """Scores of a made-up teacher of known quality.
+
+    The logit of a score is normally distributed, with the same spread where a class is present and where it is absent,
+    so that the area under the ROC curve is `auc` and the score is calibrated: of the cells with score p, a share p is
+    present. Errors are independent. A teacher that has learnt from wrong labels repeats some: a cell where `labels` are
+    wrong is scored with probability `repeats` as if they were right; `auc` then holds for the rest.
+
+    Parameters
+    ----------
+    truth, auc
+        Labels without unknown cells, and a number in [0.5, 1), the same for each class.
+    labels, repeats
+        Labels of the same segments and classes, and the share of their errors that is repeated.
+
+    Returns
+    -------
+    DataFrame
+        float32 (n_segments, n_classes).
+
+    Raises
+    ------
+    AudiotkError
+        The truth holds unknown cells, `labels` have other segments or classes, or a number is out of range.
+    """
+    if not 0.5 <= auc < 1 or not 0 <= repeats <= 1:
+        raise AudiotkError(f"teacher: expected 0.5 <= auc < 1 and 0 <= repeats <= 1, got {auc} and {repeats}")
+    if truth.counts()["unknown"].any():
+        raise AudiotkError("teacher: the truth holds unknown cells; leave their segments or classes out")
+    apart, there = float(np.sqrt(2) * ndtri(auc)), _keys(truth, PRESENT)
+    z = rng.standard_normal(truth.shape, dtype=np.float32)
+    z.ravel()[there] += apart
+    if labels is not None:
+        if not (labels.segments.equals(truth.segments) and labels.classes.equals(truth.classes)):
+            raise AudiotkError("teacher: expected labels of the segments and classes of the truth, in the same order")
+        said, unsaid = _keys(labels, PRESENT), _keys(labels, UNKNOWN if labels.default == 0 else ABSENT)
+        missing = there[~_among(there, said) & (_among(there, unsaid) != (labels.default == 0))]
+        wrong = said[~_among(said, there)]
+        z.ravel()[missing[rng.random(len(missing)) < repeats]] -= apart
+        z.ravel()[wrong[rng.random(len(wrong)) < repeats]] += apart
+    share = np.bincount(there % len(truth.classes), minlength=len(truth.classes)) / max(len(truth.segments), 1)
+    prior = logit(np.clip(share, 1e-6, 1 - 1e-6)).astype(np.float32)
+    return pd.DataFrame(expit(apart * z + (prior - apart**2 / 2)), index=truth.segments, columns=truth.classes)
 
 
 def repair_quality(truth: Labels, before: Labels, after: Labels) -> pd.DataFrame:

@@ -31,6 +31,7 @@ ROW, INDENT, PAD, BAR, GUTTER, MARGIN = (
     0.45,
     0.15,
 )  # inches; a row grows with the number of values
+MOST_LETTERS = 80  # of a name
 ONE_COLUMN, LONGEST = 40, 60  # rows: more than the first make two columns, more than the second are too many for one
 
 
@@ -70,13 +71,15 @@ def tree(
     counts
         Values by id or name, as ``labels.counts()["present"]``: bars on a logarithmic axis. A DataFrame draws one bar
         a column, up to three (as before and after). Nodes without a row are not classes of the data set: their names
-        are grey. Rows outside of the picture are left out.
+        are grey, as are those without a number ("–") in some column. Rows outside of the picture are left out.
     depth
         Leave out what lies deeper below the root, and say how many nodes that are.
     columns
         Columns side by side; default: one for up to 40 lines, else at least two, none much longer than 60.
     title
         Default: the name of `root` and the number of nodes.
+
+    Line breaks in a name are drawn as spaces, and of names with more than 80 letters only the beginning.
 
     Raises
     ------
@@ -96,7 +99,13 @@ def tree(
 
 
 def _title(ontology: Ontology, root: str | None) -> str:
-    return "All roots" if root is None else str(ontology.names[ontology.position(root)])
+    return "All roots" if root is None else _shown(ontology.names[ontology.position(root)])
+
+
+def _shown(name: str) -> str:
+    """A name as it is drawn: one line, not longer than MOST_LETTERS."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+    return line if len(line) <= MOST_LETTERS else line[: MOST_LETTERS - 1] + "…"
 
 
 def _values(ontology: Ontology, counts: Any) -> pd.DataFrame:
@@ -126,7 +135,7 @@ def _outline(ontology: Ontology, root: str | None, depth: int | None) -> list[_R
     """Rows from top to bottom: depth first, children in the order of the ontology."""
     tops = ontology.positions(ontology.roots if root is None else [root]).tolist()
     inside = set(tops).union(*(ontology.positions(ontology.descendants(ontology.ids[top])).tolist() for top in tops))
-    names = ontology.names
+    names = [_shown(name) for name in ontology.names]
     rows: list[_Row] = []
     home: dict[int, int] = {}  # node -> row where it is drawn in full
 
@@ -213,10 +222,10 @@ class _Column:
 
 
 def _place(ontology: Ontology, rows: Sequence[_Row], values: pd.DataFrame, left: float) -> _Column:
-    names = ontology.names
+    names = [_shown(ontology.names[row.node]) for row in rows]
     wide = [
-        _x(0.0, row.level) + PAD + _width(names[row.node], style="italic") + PAD + _width(row.note, SMALL)
-        for row in rows
+        _x(0.0, row.level) + PAD + _width(name, style="italic") + PAD + _width(row.note, SMALL)
+        for name, row in zip(names, rows, strict=True)
     ]
     own = values.loc[[row.node for row in rows if row.kind == "node" and row.node in values.index]]
     numbers = [
@@ -267,6 +276,8 @@ def _legend(parts: Sequence[Sequence[_Row]], values: pd.DataFrame) -> str:
         told.append("+ a further parent outside of this tree")
     if values.shape[1] and any(row.kind == "node" and row.node not in values.index for row in rows):
         told.append("○ no class of the data")
+    if values.loc[values.index.isin([row.node for row in rows if row.kind == "node"])].isna().any(axis=None):
+        told.append("○ with –: no class in that column")
     return "     ".join(told)
 
 
@@ -309,9 +320,10 @@ def _draw_links(canvas: Axes, column: _Column, ys: np.ndarray, open_ended: set[i
 
 
 def _draw_names(canvas: Axes, ontology: Ontology, column: _Column, values: pd.DataFrame, ys: np.ndarray) -> None:
+    known = set(values.index[values.notna().all(axis=1)])
     for row, y in zip(column.rows, ys, strict=True):
-        x, name = _x(column.left, row.level), str(ontology.names[row.node])
-        full, counted = row.kind == "node", row.node in values.index or not values.shape[1]
+        x, name = _x(column.left, row.level), _shown(ontology.names[row.node])
+        full, counted = row.kind == "node", row.node in known or not values.shape[1]
         dark = full and counted
         style: Literal["normal", "italic"] = "normal" if full else "italic"
         weight = "bold" if full and row.level == 0 else "normal"

@@ -1,16 +1,19 @@
 """Notebook 08's experiment: counts against loops and P2's examples, rules against known truth, honest verdicts."""
 
 import os
+import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
-from audiotk import stats
+from audiotk import datasets, stats
 from audiotk.datasets import embedded
-from audiotk.datasets.raters import RATERS
+from audiotk.datasets.raters import PATH, RATERS, mini_ontology
 from audiotk.errors import AudiotkError, NotForThisData
 from audiotk.experiments import audioset_relabeling as experiment
 from audiotk.experiments import hierarchies, rule_quality
@@ -75,6 +78,22 @@ def test_other_data_is_refused(tmp_path):
         hierarchies.load("esc50", str(tmp_path), "demo")
     with pytest.raises(AudiotkError, match="scale: expected one of"):
         hierarchies.load("embedded", str(tmp_path), "huge")
+
+
+def test_labels_of_the_evaluation_set_alone_load_without_a_warning(tmp_path):
+    shutil.copy(PATH, tmp_path / "ontology.json")
+    ids = {node["name"]: node["id"] for node in mini_ontology()}
+    names = ["Bark", "Dog", "Music"]
+    rows = [f'{number},{ids[name]},"{name}"' for number, name in enumerate(names)]
+    (tmp_path / "class_labels_indices.csv").write_text("\n".join(["index,mid,display_name", *rows]) + "\n")
+    labels = [f'--PJHxphWE{n},0,10,"{ids["Bark"]},{ids["Dog"]}"' for n in range(3)]
+    (tmp_path / "eval_segments.csv").write_text("\n".join(labels) + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        case = hierarchies.load("audioset", str(tmp_path), "demo")
+    assert present(case.labels) == {f"--PJHxphWE{n}_0@0.000-10.000": {"Bark", "Dog"} for n in range(3)}
+    with pytest.warns(UserWarning, match="no recording is in train or val"):
+        datasets.load("audioset", str(tmp_path))
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
@@ -151,6 +170,14 @@ def test_overview_counts_shared_nodes_under_each_root(case):
 def test_what_p2_prints_beside_the_balanced_training_set(audioset):
     table = experiment.compared(audioset)
     assert table.loc["parent ticked too, all pairs", "ours"] == "10,689 of 27,859 (38 %)"
+    assert table.loc["the same, parents by restrictions", "ours"] == "10,689 of 28,290 (38 %)"
+    assert table.loc["the same, parents by restrictions", "remark"].endswith("37.8 % in place of 38.4 %")
+    remarks = {"OL": "527 classes", "PEL, all nodes": "632 nodes", "PEL, classes only": "527 classes"}
+    for scheme, remark in remarks.items():
+        assert table.loc[f"labels a segment, {scheme}", "remark"] == remark
+    ends = binomtest(46, 65).proportion_ci(method="wilson")  # each segment is of another video
+    assert table.loc["Electric guitar > Guitar", "ours"] == "46 of 65 (71 %)"
+    assert table.loc["Electric guitar > Guitar", "interval"] == f"{100 * ends.low:.0f} to {100 * ends.high:.0f} %"
     assert table.loc["Rain > Water", "printed"] == "24 of 3,392 (0.71 %)"
     assert table.loc["labels a segment, OL", "ours"] == "2.386"
     assert table.loc["labels a segment, PEL, all nodes", "ours"] == "5.597"
@@ -165,6 +192,45 @@ def test_what_p2_prints_beside_the_balanced_training_set(audioset):
     printed = classes[classes["P2: classes"] != "–"]
     assert len(printed) == 4
     assert (printed["classes"] == printed["P2: classes"]).all()
+
+
+def test_parents_by_restrictions_against_a_loop(case):
+    nodes = case.ontology.nodes.set_index("name")
+    free = nodes.index[~(nodes["abstract"] | nodes["blacklisted"])]
+    pairs = [
+        parent in names
+        for names in present(case.labels).values()
+        for child in names
+        for parent in set(case.ontology.parents(child)) & set(free)
+    ]
+    ours = experiment.compared(case).loc["the same, parents by restrictions", "ours"]
+    assert ours.startswith(f"{sum(pairs):,} of {len(pairs):,} (")
+
+
+def test_intervals_of_shares_know_groups(case):
+    """All segments of a group say the same: the interval is as wide as that of one segment a group."""
+    n, rng = len(case.labels.segments), np.random.default_rng(0)
+    number = np.arange(n) % 20
+    group = pd.Series(number, index=case.labels.segments)
+    asked, both = np.ones(n), (number < 10).astype(float)
+    alone = replace(case, group=pd.Series(np.arange(n), index=case.labels.segments))
+    low, high = experiment._share_ends(alone, both, asked, rng)
+    ends = binomtest(int(both.sum()), n).proportion_ci(method="wilson")
+    assert (low, high) == (ends.low, ends.high)
+    low, high = experiment._share_ends(replace(case, group=group), both, asked, rng)
+    wide = binomtest(10, 20).proportion_ci(method="wilson")
+    assert high - low == pytest.approx(wide.high - wide.low, abs=0.12)
+    assert high - low > 1.4 * (ends.high - ends.low)
+    several = experiment._share_ends(alone, both * 2, asked * 2, rng)  # two pairs in each segment are not independent
+    assert several == pytest.approx((ends.low, ends.high), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [(1.0, "100 %"), (0.9997, "100 %"), (0.386, "39 %"), (0.0071, "0.71 %"), (0.048, "4.8 %"), (0.0, "0 %")],
+)
+def test_shares_in_words(share, told):
+    assert experiment._percent(share) == told
 
 
 def experiment_children(case, name):
@@ -197,6 +263,40 @@ def test_quality_of_the_rules(case):
     assert leaves["repaired"].sum() == 0  # a leaf is nobody's ancestor
 
 
+def test_quality_of_the_rules_that_need_a_teacher(case):
+    alone, trained = rule_quality.taught(case).values()
+    assert list(alone) == list(trained) == list(rule_quality.TAUGHT)
+    truth = case.truth.counts()
+    whole = alone["correct missing"].loc["(all)"]
+    assert whole["missing"] == pytest.approx(0.3 * truth["present"].sum(), rel=0.1)
+    assert whole["wrong"] == pytest.approx(0.1 * truth["present"].sum(), rel=0.15)
+    by_class = alone["correct missing"].loc[truth.index]
+    many = truth["present"] > 100
+    assert (
+        (by_class["missing"] / truth["present"])[many].between(0.15, 0.45).all()
+    )  # in each class, not just on average
+    assert (by_class["wrong"] / truth["present"])[many & (truth["absent"] > truth["present"])].between(0.02, 0.25).all()
+    for found in (alone, trained):
+        table = pd.DataFrame({rule: each.loc["(all)"] for rule, each in found.items()}).T
+        masking = table[table["masked"] > 0]
+        assert set(masking.index) == {"percentile, mask", "correct + mask missing", "correct + mask both"}
+        assert (masking["mask_precision"] > 1.5 * masking["chance"]).all()
+        assert (table["corrected"] > 0).sum() == 7
+        assert table.loc["correct missing", "correction_precision"] > 0.85
+        both = table.loc[["percentile, mask", "percentile, correct"]]
+        assert both["masked_errors"].iloc[0] == both["corrected_right"].iloc[1]  # the same cells
+    for rule in alone:  # who repeats errors finds fewer of them
+        one, other = (each[rule].loc["(all)", ["repaired", "masked_errors"]].sum() for each in (alone, trained))
+        assert other < 0.85 * one
+    assert len(rule_quality.quality_words({"a": alone})) == len(rule_quality.TAUGHT)
+
+
+def test_only_so_many_segments_are_scored(case, monkeypatch):
+    monkeypatch.setattr(rule_quality, "MOST_SEGMENTS", 20)
+    table = rule_quality.taught(case)["independent teacher"]["correct missing"]
+    assert table.loc["(all)", "judged"] == 20 * len(case.labels.classes)
+
+
 def test_without_truth_the_labels_are_taken_for_it(case):
     truth, ticked = rule_quality.known(replace(case, truth=None))
     assert truth == parent_expand(case.labels, case.ontology).labels
@@ -226,24 +326,35 @@ def test_simulated_raters_are_no_test_of_the_claims(case, tmp_path):
     assert ledger.index.tolist() == ["P2.1", "P2.2"]
     assert set(ledger["verdict"]) == {stats.NEEDS_DATA}
     assert ledger["value"].isna().all()
-    found = rule_quality.quality(case)
+    found = rule_quality.quality(case) | rule_quality.taught(case)
     rows = experiment.results(case, experiment.by_part(case), found, ledger, "embedded", "smoke")
     append_results(tmp_path, rows)
     read = read_results(tmp_path)
     names = {"audioset_relabeling", "audioset_relabeling: raters", "audioset_relabeling: quality"}
     assert set(read["experiment"]) == names
+    quality = read[read["experiment"] == "audioset_relabeling: quality"]
+    assert set(quality["arm"]) == {*rule_quality.RULES, *rule_quality.TAUGHT}
     labels = read[(read["metric"] == "labels a segment, classes") & (read["arm"] == "OL")]["value"]
     assert labels.tolist() == [pytest.approx(experiment.per_segment(case.labels)["labels"].mean())]
 
 
 def test_claims_on_a_part_of_audioset(audioset, monkeypatch):
     ledger = experiment.claims(audioset, "audioset", "demo")
-    assert ledger.loc["P2.1", "verdict"] == stats.NEEDS_DATA
+    assert set(ledger["verdict"]) == {stats.NEEDS_DATA}
     assert ledger.loc["P2.1", "value"] == pytest.approx(0.52 - 10689 / 27859)
     assert ledger.loc["P2.2", "value"] == pytest.approx(1 - 24.476 / 28.7, abs=1e-4)
     assert ledger.loc["P2.2", "low"] < ledger.loc["P2.2", "value"] < ledger.loc["P2.2", "high"]
+    with monkeypatch.context() as other:
+        other.setitem(experiment.PER_SEGMENT, "labels, OL", 5.0)  # the third number counts, too
+        assert experiment.effects(audioset)["P2.2"].value == pytest.approx(1 - 2.38637 / 5, abs=1e-4)
+    monkeypatch.setattr(experiment, "WHOLE_SIZE", 22160)  # as if this were all of it, but not the excerpt
+    ledger = experiment.claims(audioset, "audioset", "demo")
+    assert ledger["verdict"].tolist() == ["not reproduced", stats.NEEDS_DATA]
+    monkeypatch.undo()
+    monkeypatch.setattr(experiment, "EXCERPT_SIZE", 22160)  # as if this were it
+    ledger = experiment.claims(audioset, "audioset", "demo")
     rule = stats.claims().loc["P2.2"]
     interval = stats.Interval(*ledger.loc["P2.2", ["value", "low", "high"]], 0.95, 1)
-    assert ledger.loc["P2.2", "verdict"] == stats.verdict(interval, rule["direction"], rule["smallest_effect"])
-    monkeypatch.setattr(experiment, "WHOLE_SIZE", 22160)  # as if this were all of it
-    assert experiment.claims(audioset, "audioset", "demo").loc["P2.1", "verdict"] == "not reproduced"
+    expected = stats.verdict(interval, rule["direction"], rule["smallest_effect"])
+    assert ledger["verdict"].tolist() == [stats.NEEDS_DATA, expected]
+    assert expected != stats.NEEDS_DATA

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from audiotk import label_figures
+from audiotk.noise import repair_quality
+from audiotk.tables import Labels
 
 
 def drawn(figure):
@@ -34,9 +36,19 @@ def test_coselection_draws_each_frequent_pair_and_names_the_marked_ones():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["X", "Y"]
 
 
-def test_coselection_without_any_frequent_pair():
-    table = pd.DataFrame({"child": ["a"], "parent": ["b"], "part": ["X"], "both": [0], "n": [0], "share": [np.nan]})
-    assert drawn(label_figures.coselection(table)).axes[0].collections[0].get_offsets().shape == (0, 2)
+def test_empty_tables_say_so():
+    edges = pd.DataFrame({"child": ["a"], "parent": ["b"], "part": ["X"], "both": [0], "n": [0], "share": [np.nan]})
+    none = pd.DataFrame(columns=["metric", "arm", "value", "low", "high"])
+    few = pd.DataFrame({"missing": [2], "wrong": [1], "repaired": [1], "masked_errors": [0], "left": [2]}, index=["a"])
+    figures = {
+        "no pair of a class": [label_figures.coselection(edges), label_figures.coselection(edges[:0])],
+        "no shares": [label_figures.shares(none, "share")],
+        "no group with 30 errors": [label_figures.repairs({"rule": few}), label_figures.repairs({})],
+        "no rules": [label_figures.quality({}), label_figures.quality({"trial": {}})],
+    }
+    for told, drawings in figures.items():
+        for figure in drawings:
+            assert told in drawn(figure).texts[0].get_text()
 
 
 def test_shares_show_values_and_intervals():
@@ -78,6 +90,28 @@ def test_repairs_add_up():
     assert widths["left"] == pytest.approx([0.25, 0.5])
     assert widths["made by the rule"] == pytest.approx([0.0, -0.2])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a (60)", "b (100)"]
+
+
+def test_quality_shows_all_cells_the_spread_over_classes_and_chance():
+    rng, names = np.random.default_rng(0), [f"c{i}" for i in range(5)]
+    truth, before, after = (
+        Labels.from_frame(
+            pd.DataFrame(rng.choice(values, (200, 5)), index=[f"s{i}" for i in range(200)], columns=names)
+        )
+        for values in ([0.0, 1.0], [0.0, 1.0], [0.0, 1.0, np.nan])
+    )
+    table, same = repair_quality(truth, before, after), repair_quality(truth, before, before)
+    figure = drawn(label_figures.quality({"one": {"$rule$": table, "idle": same}, "two": {"$rule$": same}}))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["$rule$", "idle"]
+    for axes, column in zip(figure.axes, label_figures.QUALITY, strict=True):
+        shown = [line for line in axes.lines if line.get_marker() == "o"]
+        assert [list(line.get_xdata()) for line in shown] == [
+            [table.loc["(all)", column]]
+        ]  # a rule that does nothing: -
+        ((ends,),) = [[path[:, 0] for path in lines.get_segments()] for lines in axes.collections]
+        np.testing.assert_allclose(ends, np.quantile(table.loc[names, column], [0.1, 0.9]))
+    chance = [line.get_xdata() for line in figure.axes[2].lines if line.get_marker() == "x"]
+    assert [list(x) for x in chance] == [[table.loc["(all)", "chance"]]]
 
 
 def test_words_escape_and_cut_off_nothing():

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from audiotk.datasets.raters import abstract_names, mini_ontology, parents, tick
-from audiotk.noise import inject, repair_quality, simulate_raters
+from audiotk.noise import inject, repair_quality, simulate_raters, simulate_teacher
 from audiotk.ontology import Ontology
 from audiotk.tables import AudiotkError, Labels
 
@@ -175,6 +176,52 @@ def test_injection_refuses_nonsense():
         inject(labels, wrong={"a": 1.1}, rng=rng)
     with pytest.raises(AudiotkError, match=r"row 'b'.*at most 1"):
         inject(labels, confusion=pd.DataFrame([[0.8, 0.3]], index=["b"], columns=["a", "c"]), rng=rng)
+
+
+# --- a teacher --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("auc", [0.5, 0.8, 0.95])
+def test_a_teacher_has_the_stated_quality_and_is_calibrated(auc):
+    truth = inject(clean(0.0, 20000).select(classes=["b", "c"]), wrong={"c": 0.02}, rng=np.random.default_rng(0))
+    scores = simulate_teacher(truth, auc, np.random.default_rng(1))
+    assert scores.index.equals(truth.segments)
+    there = truth.frame() == 1
+    for name in truth.classes:
+        assert roc_auc_score(there[name], scores[name]) == pytest.approx(auc, abs=0.04)
+    for name, spread in (("b", 0.02), ("c", 0.01)):
+        parts = pd.qcut(scores[name], 5, labels=False, duplicates="drop")
+        shares = pd.DataFrame({"said": scores[name], "is": there[name]}).groupby(parts).mean()
+        np.testing.assert_allclose(shares["said"], shares["is"], atol=spread)
+
+
+@pytest.mark.parametrize("default", [0.0, np.nan])
+def test_a_teacher_repeats_the_errors_of_labels(default):
+    truth = inject(clean(0.0).select(classes=["b", "c"]), wrong={"c": 0.2}, rng=np.random.default_rng(0))
+    labels = inject(truth, missing=0.3, wrong=0.1, rng=np.random.default_rng(2)).frame()
+    labels.iloc[::7] = np.nan  # unknown: no error, so nothing is repeated
+    known, tri = labels.notna().to_numpy(), Labels.from_frame(labels, default)
+    expected = np.where(known, labels, truth.frame())
+    own, all_repeated, half = (
+        simulate_teacher(truth, 0.95, np.random.default_rng(1), tri, share).to_numpy() for share in (0.0, 1.0, 0.5)
+    )
+    for place in range(2):
+        assert roc_auc_score(expected[:, place], all_repeated[:, place]) == pytest.approx(0.95, abs=0.02)
+        assert roc_auc_score(truth.dense()[:, place], own[:, place]) == pytest.approx(0.95, abs=0.02)
+    errors = expected != truth.dense()
+    np.testing.assert_array_equal(half[~errors], own[~errors])
+    within((half != own)[errors].mean(), 0.5, errors.sum())
+
+
+def test_a_teacher_refuses_nonsense():
+    truth, rng = clean(0.0, 30), np.random.default_rng(0)
+    with pytest.raises(AudiotkError, match="the truth holds unknown cells"):
+        simulate_teacher(truth, 0.9, rng)
+    truth = truth.select(classes=["b", "c"])
+    with pytest.raises(AudiotkError, match=r"expected 0\.5 <= auc < 1.*got 1\.0"):
+        simulate_teacher(truth, 1.0, rng)
+    with pytest.raises(AudiotkError, match="in the same order"):
+        simulate_teacher(truth, 0.9, rng, truth.select(classes=["c", "b"]), 0.5)
 
 
 # --- quality of repairs -----------------------------------------------------------------------------------------------

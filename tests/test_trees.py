@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from matplotlib.text import Text
 from audiotk.datasets.raters import PATH
 from audiotk.ontology import Ontology
 from audiotk.tables import AudiotkError
-from audiotk.trees import tree
+from audiotk.trees import QUIET, tree
 
 AUDIOSET = Path(os.environ.get("AUDIOTK_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data") / "audioset"
 
@@ -153,6 +154,32 @@ def test_extreme_values_and_long_names():
     file = io.BytesIO()
     figure.savefig(file, format="svg")
     assert b"<tags>" not in file.getvalue()
+
+
+def test_names_are_cleaned_and_shortened_in_the_drawing_only():
+    names = ["top\nof\tall", "x" * 300, "a name with \x07 a bell"]
+    ontology = Ontology.from_pairs(pd.DataFrame({"parent": names[0], "child": names[1:]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "Glyph 10 missing from font"
+        figure = tree(ontology, names[0], dict.fromkeys(names, 3))
+        assert overlapping(figure) == []
+    assert [text for _, text in texts(figure, "node")] == ["top of all", "x" * 79 + "…", "a name with a bell"]
+    assert texts(figure, "title")[0][1].startswith("top of all  ·  3 nodes")
+    assert figure.get_figwidth() < 10
+
+
+def test_a_node_without_a_number_is_told_and_not_drawn_as_counted(small):
+    nodes = ["top", "left", "right", "shared", "leaf"]
+    counts = pd.DataFrame({"OL": [1, np.nan, 2, 3, 4], "PEL": [10, 5, 2, 3, 4]}, index=nodes)
+    figure = tree(small, "top", counts)
+    told = texts(figure, "legend")[0][1]
+    assert "○ with –: no class in that column" in told
+    assert "○ no class of the data" not in told
+    colours = {text.get_text(): text.get_color() for text in figure.findobj(Text) if text.get_gid()}
+    assert colours["left"] == QUIET != colours["right"]
+    assert "–" not in texts(tree(small, "top", counts.fillna(0)), "legend")[0][1]
+    without = tree(small, "top", counts.drop("left"))
+    assert "○ no class of the data" in texts(without, "legend")[0][1]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 Only what *both* of a pair have heard counts (``store.heard()``): what one of them never played is no disagreement.
 
-What counts as the same event: :mod:`audiotk.agreement.matching`. The cases in which labelers disagree, and what a majority of
-them says: :mod:`audiotk.agreement.disagreements`, :mod:`audiotk.agreement.consensus`.
+What counts as the same event: :mod:`audiotk.agreement.matching`. The cases in which labelers disagree, and what a
+majority of them says: :mod:`audiotk.agreement.disagreements`, :mod:`audiotk.agreement.consensus`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Where several labelers disagree, case by case.
 
-Segments of one class by different labelers that mean the same event (:mod:`audiotk.agreement.matching`) make one *cluster*, at
-most one segment a labeler, every two of them within the collar. A cluster to which everybody contributes who heard it
-is agreed. What is left over makes the *cases*: clusters of one class that overlap in time are one case ("boundary"); a
-cluster alone was "missed" by somebody; two cases of different classes by different labelers that share at least half of
-what they cover together are one case ("class").
+Segments of one class by different labelers that mean the same event (:mod:`audiotk.agreement.matching`) make one
+*cluster*, at most one segment a labeler, every two of them within the collar. A cluster to which everybody
+contributes who heard it is agreed. What is left over makes the *cases*: clusters of one class that overlap in time
+are one case ("boundary"); a cluster alone was "missed" by somebody; two cases of different classes by different
+labelers that share at least half of what they cover together are one case ("class").
 
 Somebody has heard a cluster or case if at least half of its time was played to him; only those have a say in it.
 """

@@ -1,6 +1,8 @@
 """What the notebooks call: sound and labels of a data set as training material, and arms trained over seeds.
 
-One module a notebook: :mod:`~audiotk.experiments.quickstart`, :mod:`~audiotk.experiments.clip_or_range`.
+One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audiotk.experiments.label_segments`, 02
+:mod:`~audiotk.experiments.clip_or_range`, 08 :mod:`~audiotk.experiments.audioset_relabeling`. Notebook 08 also has
+:mod:`~audiotk.experiments.hierarchies` (its data) and :mod:`~audiotk.experiments.rule_quality`.
 """
 
 from __future__ import annotations

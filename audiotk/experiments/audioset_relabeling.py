@@ -22,7 +22,7 @@ from audiotk.experiments.hierarchies import Case as Case
 from audiotk.experiments.hierarchies import load as load
 from audiotk.experiments.rule_quality import quality_table
 from audiotk.labels import resolve
-from audiotk.relabel import coselected, coselection, parent_expand, pe_cml
+from audiotk.relabel import coselection, parent_expand, pe_cml
 from audiotk.tables import Dataset, Labels
 
 EXPERIMENT = "audioset_relabeling"
@@ -51,6 +51,7 @@ AUDIOSET_NODES = 632
 FEWEST = 10  # segments of a pair whose share is looked at
 MANY = 100  # masks of a segment
 WHOLE_SIZE = 2_000_000  # segments from which on the labels count as all of AudioSet
+EXCERPT_SIZE = 102_578  # segments of P2's excerpt; which ones was not published
 
 
 def overview(case: Case) -> pd.DataFrame:
@@ -66,7 +67,7 @@ def overview(case: Case) -> pd.DataFrame:
         touched = int((per_segment(case.labels.select(classes=classes))["labels"] > 0).sum())
         rows[root] = {"nodes": len(nodes), "with several parents": len(nodes & set(onto.multi_parent))}
         rows[root] |= {"classes": len(classes), "segments": touched}
-        rows[root]["share of segments"] = f"{100 * touched / len(case.labels.segments):.0f} %"
+        rows[root]["share of segments"] = _percent(touched / len(case.labels.segments))
     table = pd.DataFrame.from_dict(rows, orient="index")
     if len(onto) == AUDIOSET_NODES:
         printed = [TABLE_I.get(root, ("–", "–")) for root in table.index]
@@ -78,7 +79,10 @@ def overview(case: Case) -> pd.DataFrame:
 
 
 def edges(case: Case, labels: Labels | None = None) -> pd.DataFrame:
-    """Each class and direct parent: child, parent, part (root above the parent), both, n (with the child), share."""
+    """Each class and direct parent: child, parent, part, both, n (with the child), share.
+
+    part is the root above the parent, the first one if there are several, so that each pair counts once.
+    """
     labels = case.labels if labels is None else labels
     child, parent = case.ontology.direct(labels.classes).nonzero()
     table = pd.DataFrame({"child": labels.classes[child], "parent": labels.classes[parent]})
@@ -105,6 +109,8 @@ def _asked(case: Case, labels: Labels) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def by_part(case: Case, seed: int = 0) -> pd.DataFrame:
     """How often a direct parent is ticked beside a class, by part of the hierarchy and rater, with 95 % intervals.
+
+    A pair counts once, in the first part above its parent, as in :func:`edges`.
 
     Returns
     -------
@@ -164,62 +170,114 @@ def counts(case: Case, found: Mapping[str, Labels]) -> pd.DataFrame:
 # --- paper and ours ---------------------------------------------------------------------------------------------------
 
 
-def compared(case: Case) -> pd.DataFrame:
+def compared(case: Case, seed: int = 0) -> pd.DataFrame:
     """What P2 prints and what the same count gives here: printed, on, ours, interval, remark; index quantity."""
-    narrow, wide = schemes(case), schemes(case, "all")
-    n, given = len(case.labels.segments), set(case.labels.classes)
+    rng = np.random.default_rng(seed)
+    n = len(case.labels.segments)
     rows = [{"quantity": "segments", "printed": "over 2 million", "on": WHOLE, "ours": f"{n:,}", "remark": case.told}]
-    rows += [_share_row("parent ticked too, all pairs", None, PARENT_SHARE, coselected(case.labels, case.ontology))]
+    everywhere = [table.sum(axis=1).to_numpy() for table in _asked(case, case.labels)[::-1]]
+    rows.append(_share_row(case, "parent ticked too, all pairs", None, PARENT_SHARE, everywhere, rng))
+    rows[-1]["remark"] = "parents that are classes"
+    rows.append(_by_restrictions(case))
     for pair, (both, child) in PAIRS.items():
-        ours = coselection(case.labels, [pair])[0] if given >= set(pair) else None
-        rows.append(_share_row(" > ".join(pair), (both, child), both / child, ours))
+        ours = [_has(case, [name]) for name in pair] if set(case.labels.classes) >= set(pair) else None
+        ours = None if ours is None else [ours[0] & ours[1], ours[0]]
+        rows.append(_share_row(case, " > ".join(pair), (both, child), both / child, ours, rng))
     each = edges(case).query("n >= @FEWEST")
     mixed = int(each["share"].between(0.1, 0.9).sum())
     rows.append({"quantity": "pairs ticked in 10 to 90 % of the segments", "ours": f"{mixed} of {len(each)} pairs",
                  "remark": f"pairs with at least {FEWEST} segments"})  # fmt: skip
     both, child = GUITAR_WITH_CHILD
-    rows.append(_share_row("Guitar > any child", GUITAR_WITH_CHILD, both / child, _with_child(case, "Guitar")))
-    for name, printed in PER_SEGMENT.items():
-        what, scheme = name.split(", ")
-        for size, found in (("all nodes", wide), ("classes only", narrow)):
-            value = per_segment(found[scheme])[what].mean()
-            if scheme == OL and found is narrow:
-                continue
-            told = f"{found[scheme].shape[1]} classes" if found is narrow else f"{len(case.ontology)} nodes"
-            rows.append(
-                {
-                    "quantity": f"{what} a segment, {scheme}" + ("" if scheme == OL else f", {size}"),
-                    "printed": f"{printed}", "on": EXCERPT, "ours": f"{value:.3f}", "remark": told,
-                }
-            )  # fmt: skip
-    masked = per_segment(wide[PE_CML])["masked"]
-    many = masked[masked > MANY]
-    told = f"in {100 * len(many) / n:.0f} % of the segments"
-    share = f"{100 * many.sum() / max(masked.sum(), 1):.0f} %"
-    rows.append({"quantity": f"masks in segments with over {MANY}, of all masks", "ours": share, "remark": told})
-    table = pd.DataFrame(rows).set_index("quantity").rename_axis(None).fillna("")
+    rows.append(
+        _share_row(case, "Guitar > any child", GUITAR_WITH_CHILD, both / child, _with_child(case, "Guitar"), rng)
+    )
+    table = pd.DataFrame(rows + _size_rows(case)).set_index("quantity").rename_axis(None).fillna("")
     return table[["printed", "on", "ours", "interval", "remark"]]
 
 
-def _share_row(name: str, printed: tuple[int, int] | None, share: float, ours: Sequence[int] | None) -> dict[str, Any]:
-    told = {"quantity": name, "printed": f"{100 * share:.2g} %", "on": WHOLE, "ours": "not among the classes"}
+def _size_rows(case: Case) -> list[dict[str, Any]]:
+    """Rows of :func:`compared` about labels and masks a segment."""
+    narrow, wide = schemes(case), schemes(case, "all")
+    rows = []
+    for name, printed in PER_SEGMENT.items():
+        what, scheme = name.split(", ")
+        kinds = {"": narrow} if scheme == OL else {", all nodes": wide, ", classes only": narrow}
+        for size, found in kinds.items():
+            value = per_segment(found[scheme])[what].mean()
+            told = f"{len(case.ontology)} nodes" if found is wide else f"{found[scheme].shape[1]} classes"
+            rows.append({"quantity": f"{what} a segment, {scheme}{size}", "printed": f"{printed}", "on": EXCERPT,
+                         "ours": f"{value:.3f}", "remark": told})  # fmt: skip
+    masked = per_segment(wide[PE_CML])["masked"]
+    many = masked[masked > MANY]
+    told = f"in {_percent(len(many) / len(masked))} of the segments"
+    share = _percent(many.sum() / max(masked.sum(), 1))
+    rows.append({"quantity": f"masks in segments with over {MANY}, of all masks", "ours": share, "remark": told})
+    return rows
+
+
+def _by_restrictions(case: Case) -> dict[str, Any]:
+    """All pairs as P2 words it: parents that are neither abstract nor blacklisted, whether they are classes or not."""
+    onto = case.ontology
+    free = ~(onto.nodes["abstract"] | onto.nodes["blacklisted"]).to_numpy(dtype=bool)
+    parents = onto.direct(onto.ids)[onto.positions(case.labels.classes)][:, np.flatnonzero(free)].sum(axis=1)
+    asked = int(case.labels.counts()["present"].to_numpy() @ parents)
+    each = edges(case)
+    both = int(each.loc[free[onto.positions(each["parent"])], "both"].sum())
+    told = {"quantity": "the same, parents by restrictions", "printed": _percent(PARENT_SHARE), "on": WHOLE}
+    remark = "P2's wording: parents neither abstract nor blacklisted, whether they are classes or not: "
+    share, narrow = both / max(asked, 1), each["both"].sum() / max(each["n"].sum(), 1)
+    remark += f"{100 * share:.1f} % in place of {100 * narrow:.1f} %"
+    return told | {"ours": f"{both:,} of {asked:,} ({_percent(share)})", "remark": remark}
+
+
+def _percent(share: float) -> str:
+    """Two digits, and no exponent: 0.71 %, 38 %, 100 %."""
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+
+
+def _has(case: Case, names: Sequence[str]) -> np.ndarray:
+    """Which segments have one of these labels."""
+    return (per_segment(case.labels.select(classes=list(names)))["labels"] > 0).to_numpy()
+
+
+def _share_row(
+    case: Case,
+    name: str,
+    printed: tuple[int, int] | None,
+    share: float,
+    ours: Sequence[np.ndarray] | None,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """One share; `ours`: pairs of each segment with the parent, and all pairs of each segment."""
+    told = {"quantity": name, "printed": _percent(share), "on": WHOLE, "ours": "not among the classes"}
     if printed is not None:
-        told["printed"] = f"{printed[0]:,} of {printed[1]:,} ({100 * share:.2g} %)"
-    if ours is not None and ours[1]:
-        k, n = ours
-        ends = binomtest(k, n).proportion_ci(method="wilson")
-        told["ours"] = f"{k:,} of {n:,} ({100 * k / n:.2g} %)"
-        told["interval"] = f"{100 * ends.low:.2g} to {100 * ends.high:.2g} %"
+        told["printed"] = f"{printed[0]:,} of {printed[1]:,} ({_percent(share)})"
+    if ours is not None and ours[1].any():
+        both, asked = ours
+        told["ours"] = f"{both.sum():,.0f} of {asked.sum():,.0f} ({_percent(both.sum() / asked.sum())})"
+        low, high = _share_ends(case, both, asked, rng)
+        told["interval"] = "unbounded" if np.isnan(low) else f"{_percent(low)[:-2]} to {_percent(high)}"
     return told
 
 
-def _with_child(case: Case, name: str) -> tuple[int, int] | None:
-    """Segments with `name` and at least one of its direct children, segments with `name`."""
+def _share_ends(case: Case, both: np.ndarray, asked: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """95 % interval: Wilson's where every pair is of another group, else by bootstrap over groups."""
+    group = case.group[case.labels.segments][asked > 0]
+    if asked.max() <= 1 and not group.duplicated().any():
+        ends = binomtest(int(both.sum()), int(asked.sum())).proportion_ci(method="wilson")
+        return float(ends.low), float(ends.high)
+    index = case.labels.segments
+    above, below = (pd.DataFrame({"pairs": n.astype(np.float64)}, index=index) for n in (both, asked))
+    found = stats.bootstrap(resample.ratio_statistic(above, below, _units(case.group, rng)), rng)
+    return found.low, found.high
+
+
+def _with_child(case: Case, name: str) -> list[np.ndarray] | None:
+    """Which segments have `name` and at least one of its direct children, and which have `name`."""
     if name not in case.labels.classes:
         return None
-    children = [child for child in case.ontology.children(name) if child in case.labels.classes]
-    own, below = (per_segment(case.labels.select(classes=some))["labels"] > 0 for some in ([name], children))
-    return int((own & below).sum()), int(own.sum())
+    own = _has(case, [name])
+    return [own & _has(case, [child for child in case.ontology.children(name) if child in case.labels.classes]), own]
 
 
 # --- traced and undone ------------------------------------------------------------------------------------------------
@@ -241,17 +299,17 @@ def believed(case: Case, recorded: Dataset, classes: Sequence[str], orders: Sequ
 
 
 def effects(case: Case, seed: int = 0) -> dict[str, stats.Interval]:
-    """How far we are from what P2 prints: P2.1 in shares, P2.2 the larger of two relative differences."""
+    """How far we are from what P2 prints: P2.1 in shares, P2.2 the largest of three relative differences."""
     rng = np.random.default_rng(seed)
     unit = _units(case.group, rng)
     asked, both = (table.sum(axis=1).to_frame("pairs") for table in _asked(case, case.labels))
     share = resample.ratio_statistic(both, asked, unit)
     wide = schemes(case, "all")
     parts = []
-    for name in ("labels, PEL", "masked, PE-CML"):
+    for name, printed in PER_SEGMENT.items():
         what, scheme = name.split(", ")
         each = per_segment(wide[scheme])[[what]].astype(np.float64)
-        parts.append((resample.ratio_statistic(each, each * 0 + 1, unit), PER_SEGMENT[name]))
+        parts.append((resample.ratio_statistic(each, each * 0 + 1, unit), printed))
 
     def away(counts: np.ndarray) -> np.ndarray:
         return np.max([np.abs(mean.of(counts) / printed - 1) for mean, printed in parts], axis=0)
@@ -264,13 +322,15 @@ def effects(case: Case, seed: int = 0) -> dict[str, stats.Interval]:
 def claims(case: Case, data: str, scale: str, seed: int = 0) -> pd.DataFrame:
     """Claims P2.1 and P2.2 with effect, interval and verdict; index id.
 
-    Both are about AudioSet's raters, of whom the embedded data say nothing. P2.1 is about all of AudioSet: a part of it
-    has a number but no verdict.
+    Both are about AudioSet's raters, of whom the embedded data say nothing. P2.1 is about all of AudioSet, P2.2 about
+    P2's excerpt: on other parts there is a number but no verdict.
     """
     found = effects(case, seed) if data == "audioset" else dict.fromkeys(("P2.1", "P2.2"))
     rows = [stats.claim_row(name, effect, data, scale) for name, effect in found.items()]
-    if len(case.labels.segments) < WHOLE_SIZE:
-        rows[0]["verdict"] = stats.NEEDS_DATA
+    segments = len(case.labels.segments)
+    for item, same in zip(rows, (segments >= WHOLE_SIZE, segments == EXCERPT_SIZE), strict=True):
+        if not same:
+            item["verdict"] = stats.NEEDS_DATA
     return pd.DataFrame(rows).set_index("id")
 
 

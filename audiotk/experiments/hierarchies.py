@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ class Case:
 
     `labels` are those of the source `source` of `dataset` (OL), `by_source` what each rater would have said (or the one
     source there is), `truth` what is there, classes closed upwards (None: nobody knows). `group` is what intervals
-    resample, index segment; `part` the root above each class; `told` where the labels come from, in words.
+    resample, index segment; `part` the root above each class (the first one, if there are several); `told` where the
+    labels come from, in words.
     """
 
     told: str
@@ -63,7 +65,9 @@ def load(data: str, data_root: str, scale: str) -> Case:
 
 
 def _audioset(data_root: str) -> Case:
-    dataset = datasets.load("audioset", data_root or None)
+    with warnings.catch_warnings():  # an empty split matters to who trains; here labels are counted
+        warnings.filterwarnings("ignore", message="audioset: no recording is in")
+        dataset = datasets.load("audioset", data_root or None)
     told = "AudioSet, " + ", ".join(sorted(path.name for path in Path(data_root).glob("*segments*.csv")))
     return _case(told, dataset, "audioset", Ontology.read(Path(data_root) / "ontology.json"), ["audioset"], None)
 

@@ -1,4 +1,4 @@
-"""How good rules of a hierarchy are, measured on labels whose truth is known (notebook 08)."""
+"""How good each rule is, measured on labels whose truth is known (notebook 08)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from audiotk import noise
 from audiotk.datasets import raters
 from audiotk.experiments.hierarchies import Case
 from audiotk.ontology import Ontology
-from audiotk.relabel import Relabeled, mask_children, parent_expand, pe_cml
+from audiotk.relabel import Relabeled, correct, mask_children, mean_threshold, parent_expand, pe_cml, percentile
 from audiotk.tables import Labels
 
 WRONG_SHARE = 0.1  # of a second trial: so many wrong labels are added for each label
@@ -24,6 +24,20 @@ RULES: dict[str, Callable[[Labels, Ontology], Relabeled]] = {
     "CML alone": mask_children,
     "PE-CML": pe_cml,
 }
+TAUGHT: dict[str, Callable[[Labels, pd.DataFrame, Ontology], Relabeled]] = {  # the rows of P1's Table 2, and PSLA's own
+    "percentile, mask": lambda labels, scores, _: percentile(labels, scores),
+    "percentile, correct": lambda labels, scores, _: percentile(labels, scores, mode="correct"),
+    "mean threshold, any class": lambda labels, scores, _: mean_threshold(labels, scores),
+    "mean threshold, ontology": lambda labels, scores, onto: mean_threshold(
+        labels, scores, scope="ontology", ontology=onto
+    ),
+    "correct missing": lambda labels, scores, _: correct(labels, scores, missing="correct"),
+    "correct both": lambda labels, scores, _: correct(labels, scores, missing="correct", wrong="correct"),
+    "correct + mask missing": lambda labels, scores, _: correct(labels, scores),
+    "correct + mask both": lambda labels, scores, _: correct(labels, scores, wrong="correct+mask"),
+}
+AUC, REPEATS, MISSING_SHARE = 0.95, 0.5, 0.3  # of the teacher, and of the labels that it judges
+MOST_SEGMENTS = 25_000  # whose cells are scored, drawn at random where there are more
 
 
 def known(case: Case, seed: int = 0) -> tuple[Labels, Labels]:
@@ -66,6 +80,31 @@ def quality(case: Case, seed: int = 0) -> dict[str, dict[str, pd.DataFrame]]:
     }
 
 
+def taught(case: Case, seed: int = 0) -> dict[str, dict[str, pd.DataFrame]]:
+    """Teacher -> rule with scores -> `noise.repair_quality`, on labels with injected errors.
+
+    Of the true labels of each class `MISSING_SHARE` are missing, and `WRONG_SHARE` as many wrong ones are added. The
+    teachers are made up (`noise.simulate_teacher`): the first one's errors have nothing to do with those of the labels,
+    the second one repeats some of them, as one that was trained on these labels.
+    """
+    rng = np.random.default_rng([seed, 2])
+    truth = known(case, seed)[0]
+    if len(truth.segments) > MOST_SEGMENTS:
+        chosen = np.sort(rng.choice(len(truth.segments), MOST_SEGMENTS, replace=False))
+        truth = truth.select(truth.segments[chosen])
+    cells = truth.counts()
+    rate = (WRONG_SHARE * cells["present"] / cells["absent"].clip(lower=1)).clip(upper=1)
+    labels = noise.inject(truth, missing=MISSING_SHARE, wrong=rate, rng=rng)
+    found = {}
+    for name, repeats in (("independent teacher", 0.0), ("teacher that repeats errors", REPEATS)):
+        scores = noise.simulate_teacher(truth, AUC, rng, labels, repeats)
+        found[name] = {
+            rule: noise.repair_quality(truth, labels, change(labels, scores, case.ontology).labels)
+            for rule, change in TAUGHT.items()
+        }
+    return found
+
+
 def quality_table(found: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
     """All cells together: one row a trial and rule, the columns of `noise.repair_quality`."""
     rows = {(trial, rule): table.loc["(all)"] for trial, rules in found.items() for rule, table in rules.items()}
@@ -103,7 +142,10 @@ def quality_words(found: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFra
 
 
 def by_kind(case: Case, table: pd.DataFrame) -> pd.DataFrame:
-    """Counts of `noise.repair_quality` added up over the classes of each part that have classes below, and do not."""
+    """Counts of `noise.repair_quality` added up over the classes of each part that have classes below, and do not.
+
+    A class counts once, in its first part.
+    """
     general = np.diff(case.ontology.closure(case.labels.classes).T.tocsr().indptr) > 0
     kind = case.part + pd.Series(np.where(general, ", general", ", leaves"), index=case.part.index)
     rows = table.loc[case.labels.classes].groupby(kind[case.labels.classes].to_numpy()).sum()

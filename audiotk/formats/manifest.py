@@ -1,4 +1,4 @@
-"""The folder of an export: names that every file system takes, settings, and the manifest. For `audiotk.formats.cutting`."""
+"""The folder of an export: names that every file system takes, settings, the manifest. See `formats.cutting`."""
 
 from __future__ import annotations
 

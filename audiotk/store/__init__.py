@@ -1,9 +1,9 @@
 """The append-only store of what labelers do: an SQLite file by default, a PostgreSQL database by URL for a team.
 
-Operations (:mod:`audiotk.store.operations`) are only ever appended; segments, claims, undo and "labels as of a date" are
-derived by replay (:mod:`audiotk.store.history`). ``append`` returns when the disk has the operations. Any thread and any
-number of processes may use one store. Keep an SQLite file on a local disk: on a network disk its locks fail; there use
-one file a labeler and :meth:`Store.merge`, or PostgreSQL.
+Operations (:mod:`audiotk.store.operations`) are only ever appended; segments, claims, undo and "labels as of a date"
+are derived by replay (:mod:`audiotk.store.history`). ``append`` returns when the disk has the operations. Any thread
+and any number of processes may use one store. Keep an SQLite file on a local disk: on a network disk its locks fail;
+there use one file a labeler and :meth:`Store.merge`, or PostgreSQL.
 """
 
 from __future__ import annotations
