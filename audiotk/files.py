@@ -21,16 +21,21 @@ def atomic(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The file to write; its folder is made when missing.
+        The file to write; its folder is made when missing. Of a symbolic link the file that it points to is replaced.
     overwrite
         False refuses to replace an existing file.
 
     Raises
     ------
     AudiotkError
-        The folder cannot be written, the disk is full, or the file is there and `overwrite` is false.
+        The folder cannot be written, the disk is full, the file is there and `overwrite` is false, or `path` is a
+        folder, a device or a pipe: a rename would replace such a thing by a file.
     """
     path = Path(path)
+    if not_a_file(path):
+        raise AudiotkError(f"{path}: is no regular file and will not be replaced; give the name of a file")
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     draft = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +55,14 @@ def atomic(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
         raise AudiotkError(f"{path}: cannot be written: {err.strerror or err}") from err
     finally:
         draft.unlink(missing_ok=True)
+
+
+def not_a_file(path: Path) -> bool:
+    """Whether there is something at `path`, or where its link points to, that is no regular file."""
+    try:
+        return path.exists() and not path.is_file()
+    except OSError as err:
+        raise AudiotkError(f"{path}: cannot be looked at: {err.strerror or err}") from err
 
 
 def cache_dir() -> Path:

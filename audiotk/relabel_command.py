@@ -9,12 +9,14 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiotk.errors import AudiotkError
+from audiotk.files import atomic, not_a_file
 
 if TYPE_CHECKING:
     from audiotk.relabel.audit import Audit, Relabeled
@@ -27,6 +29,7 @@ Repair labels by a rule. The labels are AudioSet's CSV files (--segments, --clas
 EPILOG = """\
 Standard output is one JSON object (with --table a table instead); messages go to standard error.
 The result is read by audiotk.tables.Labels.from_parquet; with --audit also an annotations table of what changed.
+Without --out and --audit nothing is written: the numbers alone.
 
 examples:
   audiotk relabel --segments balanced_train_segments.csv --classes class_labels_indices.csv \\
@@ -34,7 +37,7 @@ examples:
   audiotk relabel --labels pe-cml.parquet --scores teacher.parquet --rule correct --missing correct+mask \\
       --out corrected.parquet --audit corrections.parquet
 
-exit status: 0 written, 2 bad input or call (nothing is written)
+exit status: 0 done, 2 bad input or call (nothing is written)
 """
 INPUTS = {"segments": {"classes"}, "labels": set()}
 OPTIONS = {
@@ -89,8 +92,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="mean-threshold: any class (default), or relatives (with --ontology)",
     )
     add = parser.add_argument_group("output").add_argument
-    add("--out", type=Path, required=True, metavar="PARQUET", help="the new labels")
-    add("--audit", type=Path, metavar="PARQUET", help="what changed, as annotations of source relabel:RULE")
+    add("--out", type=Path, metavar="PARQUET", help="write the new labels (left out: print the numbers only)")
+    add("--audit", type=Path, metavar="PARQUET", help="write what changed, as annotations of source relabel:RULE")
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--table", action="store_true", help="print a table instead of JSON")
     parser.set_defaults(call=run)
@@ -107,11 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
             result, told = _by_hierarchy(labels, arguments)
         else:
             result, told = _by_scores(labels, name, arguments)
-    if arguments.audit is not None:
-        with _stage(f"write {arguments.audit}"):
-            _write_audit(result.audit, arguments.audit)
-    with _stage(f"write {arguments.out}"):
-        result.labels.to_parquet(arguments.out)
+    _write(result, arguments)
     print(_table(told) if arguments.table else json.dumps(told, ensure_ascii=False, allow_nan=False))
     return 0
 
@@ -149,12 +148,18 @@ def _flags(given: set[str], names: Any) -> str:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Before any work: outputs that are there, or that are an input."""
+    """Before any work: outputs that are there, that are an input, or that cannot be a Parquet file."""
     read = [arguments.segments, arguments.classes, arguments.labels, arguments.ontology, arguments.scores]
+    if _is_json(arguments.threshold):
+        read.append(Path(arguments.threshold))
     taken = {path.resolve() for path in read if path is not None}
     for path in (arguments.out, arguments.audit):
         if path is None:
             continue
+        if path.suffix.lower() != ".parquet":
+            raise AudiotkError(f"{path}: expected a name that ends in .parquet, which is what will be written")
+        if not_a_file(path):
+            raise AudiotkError(f"{path}: is no regular file and will not be replaced; give the name of a file")
         if path.resolve() in taken:
             raise AudiotkError(f"{path}: is used twice; give each file to read and to write a name of its own")
         if path.exists() and not arguments.overwrite:
@@ -179,7 +184,12 @@ def _read_labels(arguments: argparse.Namespace) -> Labels:
 
     with _stage(f"read {arguments.segments or arguments.labels}"):
         if arguments.segments:
-            return read_labels(arguments.segments, arguments.classes)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                labels = read_labels(arguments.segments, arguments.classes)
+            for one in told:
+                print(f"audiotk: warning: {one.message}", file=sys.stderr)
+            return labels
         return Labels.from_parquet(arguments.labels)
 
 
@@ -238,13 +248,24 @@ def _by_scores(labels: Labels, rule: str, arguments: argparse.Namespace) -> tupl
     return result, {"segments": len(labels.segments), "classes": len(labels.classes), "changed": changed}
 
 
-def _write_audit(audit: Audit, path: Path) -> None:
+def _write(result: Relabeled, arguments: argparse.Namespace) -> None:
+    """Write --out and --audit: both or none, for the audit takes its name only after the labels have theirs."""
+    with ExitStack() as stack:
+        if arguments.audit is not None:
+            draft = stack.enter_context(atomic(arguments.audit))
+            with _stage(f"write {arguments.audit}"):
+                _write_audit(result.audit, draft)
+        if arguments.out is not None:
+            with _stage(f"write {arguments.out}"):
+                result.labels.to_parquet(arguments.out)
+
+
+def _write_audit(audit: Audit, draft: Path) -> None:
     """The annotations of an audit, with a column `before`, a block of segments at a time."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from audiotk.files import atomic
     from audiotk.relabel.audit import Audit
     from audiotk.tables import Labels
 
@@ -252,29 +273,36 @@ def _write_audit(audit: Audit, path: Path) -> None:
         return Labels(labels.segments[rows], labels.classes, labels.cells[rows], labels.default)
 
     at, writer = pd.Timestamp.now("UTC"), None
-    with atomic(path) as draft:
-        try:
-            for start in range(0, len(audit.after.segments), BLOCK):
-                rows = slice(start, start + BLOCK)
-                some = Audit(audit.rule, part(audit.before, rows), part(audit.after, rows))
-                notes = some.annotations(at).assign(before=some.changes()["before"].array)
-                table = pa.Table.from_pandas(notes, preserve_index=False)
-                writer = writer or pq.ParquetWriter(draft, table.schema, compression="zstd")
-                writer.write_table(table)
-        finally:
-            if writer is not None:
-                writer.close()
-
-
-def _threshold(text: str) -> float | dict[str, float]:
-    """A number, or what a JSON file holds."""
-    if not text.lower().endswith(".json"):
-        return _number(text, "--threshold: expected a number or a .json file of {class: number}")
     try:
-        read = json.loads(Path(text).read_text("utf-8"))
-        return {str(name): float(value) for name, value in read.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as err:
+        for start in range(0, len(audit.after.segments), BLOCK):
+            rows = slice(start, start + BLOCK)
+            some = Audit(audit.rule, part(audit.before, rows), part(audit.after, rows))
+            notes = some.annotations(at).assign(before=some.changes()["before"].array)
+            table = pa.Table.from_pandas(notes, preserve_index=False)
+            writer = writer or pq.ParquetWriter(draft, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _is_json(text: str | None) -> bool:
+    return text is not None and text.lower().endswith(".json")
+
+
+def _threshold(text: str) -> Any:
+    """A number, or what a JSON file holds of {class: number}; the rule looks at the numbers."""
+    if not _is_json(text):
+        return _number(text, "--threshold: expected a number or a .json file of {class: number}")
+    from audiotk.ontology.files import no_key_twice
+
+    try:
+        read = json.loads(Path(text).read_text("utf-8-sig"), object_pairs_hook=no_key_twice)
+    except (OSError, ValueError, RecursionError, AudiotkError) as err:
         raise AudiotkError(f"{text}: cannot be read as JSON of {{class: number}}: {err}") from err
+    if not isinstance(read, dict):
+        raise AudiotkError(f"{text}: expected a JSON object of {{class: number}}, got {type(read).__name__}")
+    return read
 
 
 def _number(text: str, expected: str) -> float:

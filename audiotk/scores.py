@@ -7,6 +7,7 @@ Scores of different types may stand in one table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,14 @@ def write_scores(path: str | Path, scores: pd.DataFrame | Iterable[pd.DataFrame]
     """
     if dtype not in ("float16", "float32", "float64"):
         raise AudiotkError(f"scores: expected dtype float16, float32 or float64, got {dtype!r}")
-    parts = [scores] if isinstance(scores, pd.DataFrame) else scores
+    parts = scores if isinstance(scores, Iterable) and not isinstance(scores, pd.DataFrame) else [scores]
     with atomic(path) as draft:
         writer: pq.ParquetWriter | None = None
         waiting: list[pa.Table] = []
         try:
             for part in parts:
+                if not isinstance(part, pd.DataFrame):
+                    raise AudiotkError(f"scores: expected a DataFrame or several, got {type(part).__name__}")
                 classes = list(part.columns) if writer is None else writer.schema.names[1:]
                 table = _arrow(part, classes, dtype)
                 writer = writer or pq.ParquetWriter(draft, table.schema, use_dictionary=["segment"], compression="lz4")
@@ -80,9 +83,9 @@ def _arrow(part: pd.DataFrame, classes: list[str], dtype: str) -> pa.Table:
         odd = sorted(set(names) ^ set(classes))[:1] or ["segment"]
         raise AudiotkError(f"scores: expected the same classes in each part and none called 'segment'; see {odd[0]!r}")
     segments = pd.Index(part.index, dtype="str")
-    values = np.ascontiguousarray(_floats(part[classes].to_numpy(), classes).T)  # (n_classes, n_segments)
+    values = np.ascontiguousarray(_floats(part[classes].to_numpy(), classes, "scores").T)  # (n_classes, n_segments)
     for name, column in zip(classes, values, strict=True):
-        _checked(column, name, segments)
+        _checked(column, name, segments, "scores")
     columns = [
         pa.array(segments, type=pa.string()),
         *map(pa.array, _half(values) if dtype == "float16" else np.abs(values).astype(dtype)),
@@ -112,7 +115,7 @@ class Scores:
     Raises
     ------
     AudiotkError
-        The file cannot be read, or a segment or class occurs twice.
+        The source is of another type, the file cannot be read, or a segment or class is empty or occurs twice.
     """
 
     def __init__(self, source: pd.DataFrame | str | Path) -> None:
@@ -121,6 +124,8 @@ class Scores:
         if isinstance(source, pd.DataFrame):
             self._frame = source
             segments, classes = source.index, _names(source.columns)
+        elif not isinstance(source, str | os.PathLike):
+            raise AudiotkError(f"scores: expected a DataFrame or a Parquet path, got {type(source).__name__}")
         else:
             self.name = str(source)
             try:
@@ -135,6 +140,8 @@ class Scores:
         self.segments = pd.Index(segments, dtype="str", name="segment")
         self.classes = pd.Index(classes, dtype="str", name="class_name")
         for noun, index in (("segment", self.segments), ("class", self.classes)):
+            if (empty := index.isna()).any():
+                raise AudiotkError(f"{self.name}: {noun} number {int(empty.argmax())}: expected a name, got none")
             if pc.count_distinct(_text(index)).as_py() < len(index):  # an Index would keep what it needs to know this
                 raise AudiotkError(f"{self.name}: {noun} {index[index.duplicated()][0]!r} occurs twice")
 
@@ -150,7 +157,7 @@ class Scores:
         order = self._order(labels)
         for place, name, values in self._read(list(labels.classes)):
             values = values if order is None else values[order]
-            yield place, _checked(values, name, labels.segments)
+            yield place, _checked(values, name, labels.segments, self.name)
 
     def blocks(self, labels: Labels, width: int = 32) -> Iterator[tuple[slice, np.ndarray]]:
         """As :meth:`columns`, `width` classes together: positions, and scores of shape (n_segments, width).
@@ -176,7 +183,7 @@ class Scores:
         found = np.full(len(rows), np.nan)
         for place, name, values in self._read(list(wanted)):
             mine = code == place
-            found[mine] = _checked(values[rows[mine]], name, self.segments.take(rows[mine]))
+            found[mine] = _checked(values[rows[mine]], name, self.segments.take(rows[mine]), self.name)
         return found
 
     def _read(self, names: list[str]) -> Iterator[tuple[int, str, np.ndarray]]:
@@ -184,7 +191,7 @@ class Scores:
         if self._file is None:
             at = self.classes.get_indexer(pd.Index(names, dtype="str"))
             for place, name in enumerate(names):
-                yield place, name, _floats(self._frame.iloc[:, at[place]].to_numpy(), name)
+                yield place, name, _floats(self._frame.iloc[:, at[place]].to_numpy(), name, self.name)
             return
         types = self._file.schema_arrow
         width = max(1, READ_BYTES // (8 * max(1, len(self.segments))))
@@ -194,7 +201,7 @@ class Scores:
             some = names[start : start + width]
             table = self._file.read(columns=some)
             for place, name in enumerate(some, start):
-                yield place, name, _floats(table[name].to_numpy(), name)
+                yield place, name, _floats(table[name].to_numpy(), name, self.name)
 
     def _order(self, labels: Labels) -> np.ndarray | None:
         """Row of each segment of the labels, None where the order is the same; both sides have to match."""
@@ -265,16 +272,16 @@ def _places(wanted: pd.Index, known: pd.Index) -> np.ndarray:
     return pc.index_in(_text(wanted), value_set=_text(known)).fill_null(-1).to_numpy()
 
 
-def _floats(values: np.ndarray, name: Any) -> np.ndarray:
+def _floats(values: np.ndarray, name: Any, where: str) -> np.ndarray:
     """Values in float16, 32 or 64."""
     if values.dtype in (np.float16, np.float32, np.float64):
         return values
     if values.dtype.kind not in "biuf":
-        raise AudiotkError(f"scores: class {str(name)[:60]}: expected floats, got {values.dtype}; see astype(float)")
+        raise AudiotkError(f"{where}: class {str(name)[:60]}: expected floats, got {values.dtype}; see astype(float)")
     return values.astype(np.float64)
 
 
-def _checked(values: np.ndarray, name: str, segments: pd.Index) -> np.ndarray:
+def _checked(values: np.ndarray, name: str, segments: pd.Index, where: str) -> np.ndarray:
     """The values with 0 for -0; refuses a score that is NaN or outside [0, 1]."""
     if not len(values):
         return values
@@ -288,7 +295,7 @@ def _checked(values: np.ndarray, name: str, segments: pd.Index) -> np.ndarray:
     if bad.any():
         row = int(bad.argmax())
         raise AudiotkError(
-            f"scores: segment {segments[row]!r}, class {name!r}: expected a score in [0, 1], got {values[row]} "
+            f"{where}: segment {segments[row]!r}, class {name!r}: expected a score in [0, 1], got {values[row]} "
             f"({int(bad.sum())} such in this class); {ADVICE}"
         )
     return np.abs(values)

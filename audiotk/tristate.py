@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import sparse
 
@@ -151,25 +152,24 @@ class Labels:
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Labels:
-        """Read what :meth:`to_parquet` wrote."""
+        """Read what :meth:`to_parquet` wrote.
+
+        Raises
+        ------
+        AudiotkError
+            The file cannot be read, was not written by audiotk, or its cells are damaged (row and segment are named).
+        """
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as err:
             raise AudiotkError(f"{path}: cannot be read as Parquet: {err}") from err
-        about = json.loads((table.schema.metadata or {}).get(b"audiotk.labels", b"{}"))
-        if about.get("format") != 1:
-            raise AudiotkError(
-                f"{path}: expected labels written by audiotk (format 1), got format {about.get('format')}"
-            )
-        lists = table["classes"].combine_chunks()
-        codes = table["codes"].combine_chunks().flatten().to_numpy()
-        sizes = lists.value_lengths().to_numpy()
-        indptr = np.concatenate(([0], np.cumsum(sizes)))
-        indptr = indptr.astype(np.int32 if indptr[-1] < 2**31 else np.int64)
-        shape = (table.num_rows, len(about["classes"]))
-        cells = sparse.csr_array((codes, lists.flatten().to_numpy(), indptr), shape=shape)
-        default = np.nan if about["default"] == "unknown" else 0.0
-        return cls(table["segment"].to_pandas(), about["classes"], cells, default)
+        classes, default = _about(path, table.schema)
+        segments = _column(path, table, "segment", pa.large_string())
+        cells = _cells(path, table, segments, len(classes))
+        try:
+            return cls(segments.to_pandas(), classes, cells, default)
+        except AudiotkError as err:
+            raise AudiotkError(f"{path}: {err}") from err
 
     def __eq__(self, other: object) -> bool:
         """Same segments, classes and values in the same order, whatever the default."""
@@ -196,3 +196,68 @@ def _encode(values: np.ndarray) -> np.ndarray:
     if not (np.isnan(values) | (values == 0) | (values == 1)).all():
         raise AudiotkError("labels: expected values 1, 0 or NaN")
     return codes
+
+
+def _about(path: str | Path, schema: pa.Schema) -> tuple[list[str], float]:
+    """Classes and default of a file of labels."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"audiotk.labels", b"{}"))
+    except (ValueError, RecursionError) as err:
+        raise AudiotkError(f"{path}: its metadata audiotk.labels cannot be read as JSON: {err}") from err
+    told = about.get("format") if isinstance(about, dict) else about
+    if told != 1:
+        raise AudiotkError(f"{path}: expected labels written by audiotk (format 1), got format {str(told)[:60]}")
+    classes, default = about.get("classes"), about.get("default")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise AudiotkError(f"{path}: expected a list of class names in its metadata, got {str(classes)[:60]}")
+    if default not in ("unknown", "absent"):
+        raise AudiotkError(f"{path}: expected the default 'unknown' or 'absent' in its metadata, got {default!r}")
+    return classes, np.nan if default == "unknown" else 0.0
+
+
+def _column(path: str | Path, table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    """A column without nulls as one array of type `kind`."""
+    if table.schema.names.count(name) != 1:
+        raise AudiotkError(f"{path}: expected columns segment, classes and codes, got {table.schema.names}")
+    try:
+        column = table[name].combine_chunks().cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
+        raise AudiotkError(f"{path}: column {name!r}: expected {kind}, got {table.schema.field(name).type}") from err
+    if column.null_count:
+        row = pc.index(column.is_null(), True).as_py()
+        raise AudiotkError(f"{path} row {row}: expected a value in column {name!r}, got none")
+    return column
+
+
+def _cells(path: str | Path, table: pa.Table, segments: pa.Array, n_classes: int) -> sparse.csr_array:
+    """The cells of a file of labels, all of them checked: scipy looks at none, and writes where they point to."""
+    lists = _column(path, table, "classes", pa.large_list(pa.int32()))
+    codes = _column(path, table, "codes", pa.large_list(pa.int8()))
+    sizes = lists.value_lengths().to_numpy()
+
+    def refuse(row: int, told: str) -> AudiotkError:
+        return AudiotkError(f"{path} row {row}: segment {segments[int(row)].as_py()!r}: {told}; write the file again")
+
+    if (differ := sizes != codes.value_lengths().to_numpy()).any():
+        raise refuse(int(differ.argmax()), "expected as many codes as class positions")
+    ends = np.cumsum(sizes)
+    expected = {"class positions": (0, n_classes - 1), "codes": (1, 3)}
+    values = []
+    for (noun, (low, high)), column in zip(expected.items(), (lists, codes), strict=True):
+        flat = column.flatten()
+        found = flat.fill_null(-1).to_numpy()
+        if len(found) and (found.min() < low or found.max() > high):
+            at = int(((found < low) | (found > high)).argmax())
+            row = int(np.searchsorted(ends, at, side="right"))
+            raise refuse(row, f"expected {noun} {low} to {high}, got {flat[at].as_py()}")
+        values.append(found)
+    indptr = np.concatenate(([0], ends)).astype(np.int32 if len(values[0]) < 2**31 else np.int64)
+    cells = sparse.csr_array((values[1], values[0], indptr), shape=(len(sizes), n_classes))
+    if not cells.has_canonical_format:  # positions do not rise everywhere: is one there twice?
+        sorted_cells = cells.sorted_indices()
+        again = np.flatnonzero(np.diff(sorted_cells.indices) == 0) + 1
+        again = again[~np.isin(again, ends)]  # else it is the first of a row
+        if len(again):
+            row, place = int(np.searchsorted(ends, again[0], side="right")), sorted_cells.indices[again[0]]
+            raise refuse(row, f"class position {place} is there twice")
+    return cells

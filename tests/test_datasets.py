@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -285,13 +286,46 @@ def test_audioset_rows_under_any_header(tmp_path: Path, header: str, end: str) -
 @pytest.mark.parametrize(
     "broken",
     ["short_id,0,10,/m/09x0r", "--PJHxphWEs,0,/m/09x0r", "--PJHxphWEs,a,10,/m/09x0r", "--PJHxphWEs,10,10,/m/09x0r",
-     "--PJHxphWEs,0,10,", "--PJHxphWEs,0,10,/m/09x0r,/m/04rlf,", "--PJHxphWEs,0,10,/m/unknown", "garbage"],
+     "--PJHxphWEs,0,10,", "--PJHxphWEs,0,10,/m/09x0r,/m/04rlf,", "--PJHxphWEs,0,10,/m/unknown", "garbage",
+     '--PJHxphWEs,0,10,"/m/09x0r', '--PJHxphWEs,0,10,/m/09x0r"', "--PJHxphWEs,0,10,/m/09x0r,/m/04rlf",
+     '--PJHxphWEs,0,10,"/m/09x0r",/m/04rlf', '--PJHxphWEs,0,10,""', "--PJHxphWEs,0," + "9" * 24 + ",/m/09x0r",
+     "--PJHxphWEs,0," + "9" * 400 + ",/m/09x0r", "--PJHxphWEs,0,3000000.5,/m/09x0r"],
 )  # fmt: skip
 def test_a_broken_audioset_row_is_named_with_line_and_content(tmp_path: Path, broken: str) -> None:
     root = fake_audioset(tmp_path, [*ROWS[:2], broken, ROWS[3]])
     with pytest.raises(AudiotkError, match=r"balanced_train_segments\.csv line 6: ") as caught:
         audioset.load(root)
     assert broken in str(caught.value) or "'/m/unknown'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("# num_ytids=4, num_segs=5, num_unique_labels=3, num_positive_labels=7\n", ["num_segs=5, but it has 4 rows"]),
+        ("# num_segs=4, num_positive_labels=7\n", ["num_positive_labels=7, but it has 6 labels"]),
+        ("# num_ytids=4, num_segs=4, num_unique_labels=3, num_positive_labels=6\n", []),
+        ("# a\n# num_segs=22160\n", ["num_segs=22160, but it has 4 rows"]),
+    ],
+)  # fmt: skip
+def test_a_cut_audioset_file_is_noticed_by_its_header(tmp_path: Path, header: str, told: list[str]) -> None:
+    path = fake_audioset(tmp_path, header=header) / "balanced_train_segments.csv"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert len(audioset.read_segments(path)[0]) == 4
+    assert len(caught) == len(told)
+    for one, words in zip(caught, told, strict=True):
+        assert f"{path}: its header says" in str(one.message)
+        assert words in str(one.message)
+
+
+def test_a_missing_audioset_file_says_where_it_comes_from(tmp_path: Path) -> None:
+    root = fake_audioset(tmp_path)
+    names = root / "balanced_train_segments.csv", root / "class_labels_indices.csv"
+    for absent in (0, 1):
+        given = [tmp_path / "absent.csv" if place == absent else name for place, name in enumerate(names)]
+        with pytest.raises(AudiotkError, match=r"absent\.csv: .*research\.google\.com") as caught:
+            audioset.read_labels(*given)
+        assert "root" not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_audioset_with_labels_only(tmp_path: Path) -> None:
@@ -436,7 +470,7 @@ def test_audioset_labels_named_twice_in_a_row_count_once(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([*ROWS, "-0SdAVK79lg,0,10,/m/09x0r"], r"lines 5 and 8 are both '-0SdAVK79lg_0@0\.000-10\.000'"),
+        ([*ROWS, "-0SdAVK79lg,0,10,/m/09x0r"], r"lines 5 and 8 are both '-0SdAVK79lg_0@0\.000-10\.000' \(1 such\)$"),
         ([*ROWS[:2], "-0SdAVK79lh,0,10,/m/09x0"], r"line 6: expected labels of class_labels.*, got '/m/09x0'"),
         ([*ROWS[:2], "-0SdAVK79lh,0,ten,/m/09x0r"], r"line 6: expected a row YTID,start,end,.* got '-0SdAVK79lh,0,ten"),
         (["# nothing else"], r"segments\.csv: expected rows YTID,start,end.*, got none"),

@@ -2,6 +2,7 @@
 
 import math
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -50,14 +51,17 @@ def scored(draw, max_segments=6):
 @FEW
 @given(scored(), HOW, HOW, st.data())
 def test_correct_equals_its_twin(case, missing, wrong, data):
-    labels, frame, scores, dtype = case
-    some = st.sampled_from([0, 0.05, 0.1, 0.15, 0.3, 0.45, 0.5])
-    by_class = {name: data.draw(some) for name in frame.columns}
+    labels, frame, scores, _ = case
+    some = st.sampled_from(["0", "0.05", "0.1", "0.15", "0.3", "0.45", "0.5"])
+    number = data.draw(st.sampled_from([float, np.float32, np.float16, Decimal]))
+    texts = {name: data.draw(some) for name in frame.columns}
+    by_class = {name: number(text) for name, text in texts.items()}
     one = by_class[frame.columns[0]]
-    threshold = data.draw(st.sampled_from([one, by_class, pd.Series(by_class)[::-1]]))
+    series = pd.Series(by_class, dtype=object if number is Decimal else np.dtype(number))[::-1]
+    threshold = data.draw(st.sampled_from([one, by_class, series]))
     result = correct(labels, scores, threshold, missing, wrong)
-    limits = dict.fromkeys(frame.columns, one) if threshold is one else by_class
-    twins.frames_equal(result.labels.frame(), twins.correct(frame, scores, limits, missing, wrong, dtype))
+    limits = dict.fromkeys(frame.columns, texts[frame.columns[0]]) if threshold is one else texts
+    twins.frames_equal(result.labels.frame(), twins.correct(frame, scores, limits, missing, wrong))
     expected = twins.changes(frame, result.labels.frame(), labels.default)
     assert result.audit.cells == len(expected)
     assert result.audit.rule == "correct"
@@ -88,6 +92,18 @@ def test_a_score_at_a_threshold_changes_nothing_and_one_beside_it_does(dtype, th
         assert masked["was 1"].isna().tolist() == [False, False, True, True] + [False] * 5
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, Decimal])
+@pytest.mark.parametrize("text", ["0.05", "0.07", "0.1", "0.3"])
+def test_a_threshold_is_the_decimal_that_it_is_shown_as(kind, text):
+    exact = Fraction(text)
+    frame = pd.DataFrame({"was 0": [0.0, 0.0], "was 1": [1.0, 1.0]}, index=["low", "high"])
+    scores = pd.DataFrame({name: [float(exact), float(1 - exact)] for name in frame}, index=frame.index)
+    given = pd.Series([kind(text)] * 2, index=frame.columns, dtype=object if kind is Decimal else kind)
+    for threshold in (kind(text), given, dict.fromkeys(frame.columns, kind(text))):
+        result = correct(labels_of(frame, 0.0), scores, threshold, "correct+mask", "correct+mask")
+        assert result.audit.cells == 0  # every score is at a limit
+
+
 def test_thresholds_by_class_and_the_audit_by_class():
     frame = pd.DataFrame({"a": [0.0, 0.0], "b": [0.0, 1.0]}, index=["x", "y"])
     scores = pd.DataFrame({"a": [0.92, 0.7], "b": [0.92, 0.2]}, index=["x", "y"])
@@ -110,17 +126,27 @@ def test_options_out_of_range_are_refused():
         correct(labels, scores, missing="fix")
     with pytest.raises(AudiotkError, match=r"wrong to be one of .* got ''"):
         correct(labels, scores, wrong="")
-    for bad in (-0.1, 0.51, math.nan, {"a": 0.1, "b": 0.6}):
+    for bad in (-0.1, 0.51, math.nan, None, "0.05", False, [0.1, 0.1], {"a": 0.1, "b": 0.6}, {"a": 0.1, "b": "0.1"}):
         with pytest.raises(AudiotkError, match=r"class '[ab]': expected a threshold in \[0, 0.5\], got"):
             correct(labels, scores, bad)
+    with pytest.raises(AudiotkError, match="class 'a' has more than one threshold"):
+        correct(labels, scores, pd.Series([0.1, 0.2, 0.1], index=["a", "a", "b"]))
     with pytest.raises(AudiotkError, match="'b' has none"):
         correct(labels, scores, {"a": 0.1})
     with pytest.raises(AudiotkError, match="'c' is not among them"):
         correct(labels, scores, {"a": 0.1, "b": 0.1, "c": 0.1})
-    for q, mode in ((-1, "mask"), (101, "mask"), (math.nan, "mask"), (5, "keep")):
+    for q, mode in (
+        (-1, "mask"),
+        (101, "mask"),
+        (math.nan, "mask"),
+        ("5", "mask"),
+        (True, "mask"),
+        (None, "mask"),
+        (5, "keep"),
+    ):
         with pytest.raises(AudiotkError, match=r"q in \[0, 100\] and mode"):
             percentile(labels, scores, q, mode)
-    for statistic in ("max", -1, 101, math.nan):
+    for statistic in ("max", -1, 101, math.nan, None, True, ["mean"]):
         with pytest.raises(AudiotkError, match="'mean', 'median' or a percentile"):
             mean_threshold(labels, scores, statistic)
     with pytest.raises(AudiotkError, match="'ontology' and an ontology"):
@@ -232,7 +258,7 @@ def test_rules_one_after_the_other(case, data):
     scores = data.draw(score_frames(frame))
     steps = [lambda x: parent_expand(x, ontology), lambda x: correct(x, scores, 0.1), lambda x: percentile(x, scores)]
     final, audits = compose(labels, steps)
-    limits = dict.fromkeys(frame.columns, 0.1)
+    limits = dict.fromkeys(frame.columns, "0.1")
     expected = twins.correct(twins.pel(frame, parents), scores, limits, "correct+mask", "keep")
     twins.frames_equal(final.frame(), twins.percentile(expected, scores, 5, np.nan))
     assert [audit.rule for audit in audits] == ["pel", "correct", "percentile"]

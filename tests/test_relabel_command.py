@@ -15,7 +15,7 @@ import pytest
 
 from audiotk.__main__ import main
 from audiotk.scores import write_scores
-from audiotk.tables import Labels, check_annotations
+from audiotk.tables import AudiotkError, Labels, check_annotations
 
 REAL = Path(os.environ.get("AUDIOTK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "audioset"
 KEYS = {
@@ -315,6 +315,85 @@ def test_a_folder_that_cannot_be_written(files: Path, capsys: pytest.CaptureFixt
     call = calling(files)
     call[call.index("--out") + 1] = str(files / "classes.csv" / "out.parquet")
     refused(capsys, files, call, "out.parquet: cannot be written", "classes.csv is no folder")
+
+
+def without_out(call: list[str]) -> list[str]:
+    at = call.index("--out")
+    return call[:at] + call[at + 2 :]
+
+
+def test_without_out_the_numbers_alone(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(files.iterdir())
+    assert ask(capsys, without_out(calling(files))).keys() == KEYS
+    assert sorted(files.iterdir()) == before
+    ask(capsys, without_out(calling(files, "--audit", str(files / "audit.parquet"))))
+    assert len(pd.read_parquet(files / "audit.parquet")) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("labels.csv", ["labels.csv", "ends in .parquet"]),
+        ("folder.parquet", ["folder.parquet", "no regular file"]),
+        ("pipe.parquet", ["pipe.parquet", "no regular file"]),
+    ],
+)
+@pytest.mark.parametrize("option", ["--out", "--audit"])
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    files: Path, name: str, words: list[str], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = without_out(calling(files, "--overwrite"))
+    call[call.index("--segments") + 1] = str(files / "absent.csv")  # it would be missed if work began
+    (files / "folder.parquet").mkdir()
+    os.mkfifo(files / "pipe.parquet")
+    assert main([*call, option, str(files / name)]) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in words)
+    assert (files / "pipe.parquet").is_fifo()
+
+
+def test_the_audit_does_not_stay_when_the_labels_cannot_be_written(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(labels: Labels, path: Path) -> None:
+        raise AudiotkError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(Labels, "to_parquet", full)
+    before = sorted(files.iterdir())
+    assert main(calling(files, "--audit", str(files / "audit.parquet"))) == 2
+    assert "out.parquet: cannot be written" in capsys.readouterr().err
+    assert sorted(files.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"Animal": 0.05, "Animal": 0.4}', ["t.json", "twice: Animal"]),
+        ('["Animal"]', ["t.json", "expected a JSON object of {class: number}, got list"]),
+        ('{"Animal": "0.05", "Wild": 0.05, "Dog, hound": 0.05, "Bark": 0.05, "Howl": 0.05}', ["'Animal'", "'0.05'"]),
+        ('{"Animal": false, "Wild": 0.05, "Dog, hound": 0.05, "Bark": 0.05, "Howl": 0.05}', ["'Animal'", "False"]),
+    ],
+)
+def test_a_bad_file_of_thresholds(files: Path, content: str, words: list[str], capsys) -> None:
+    (files / "t.json").write_text(content)
+    call = calling(files, "--rule", "correct", "--threshold", str(files / "t.json"), scheme=None)
+    refused(capsys, files, call, *words)
+
+
+def test_the_file_of_thresholds_is_no_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "out.parquet").symlink_to(files / "t.json")
+    (files / "t.json").write_text(json.dumps(dict.fromkeys(CLASSES, 0.05)))
+    call = calling(files, "--rule", "correct", "--threshold", str(files / "t.json"), "--overwrite", scheme=None)
+    refused(capsys, files, call, "out.parquet", "used twice")
+
+
+def test_a_cut_file_is_told_in_one_line(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "segments.csv").write_text("# num_segs=4, num_positive_labels=4\n" + "\n".join(ROWS) + "\n")
+    assert main(calling(files)) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line.lower()]
+    assert len(lines) == 1
+    assert lines[0].startswith("audiotk: warning: ")
+    assert "num_segs=4, but it has 3 rows" in lines[0]
 
 
 # --- AudioSet ---------------------------------------------------------------------------------------------------------

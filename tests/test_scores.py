@@ -91,6 +91,30 @@ def test_a_missing_score_in_a_file_is_named(tmp_path):
         read_all(tmp_path / "s.parquet", Labels.from_cells(["x", "y"], ["a"], [], [], [], 0.0))
 
 
+def test_a_segment_or_class_without_a_name_is_refused(tmp_path):
+    pq.write_table(pa.table({"segment": ["x", None], "a": [0.5, 0.5]}), tmp_path / "s.parquet")
+    with pytest.raises(AudiotkError, match=r"s\.parquet: segment number 1: expected a name, got none"):
+        open_scores(tmp_path / "s.parquet")
+    with pytest.raises(AudiotkError, match="class number 0: expected a name, got none"):
+        open_scores(pd.DataFrame([[0.5, 0.5]], ["x"], [None, "b"]))
+
+
+@pytest.mark.parametrize("source", [np.zeros((2, 2)), pd.Series([0.5]), {"a": [0.5]}, None, 3])
+def test_sources_of_another_type_are_refused(tmp_path, source):
+    told = f"expected a DataFrame or a Parquet path, got {type(source).__name__}"
+    with pytest.raises(AudiotkError, match=told):
+        open_scores(source)
+    with pytest.raises(AudiotkError, match="expected a DataFrame or several"):
+        write_scores(tmp_path / "s.parquet", source)
+
+
+def test_errors_about_values_name_the_file(tmp_path):
+    pq.write_table(pa.table({"segment": ["x"], "a": [1.5], "b": ["high"]}), tmp_path / "s.parquet")
+    for name, told in (("a", "segment 'x', class 'a': expected a score"), ("b", "class b: expected floats")):
+        with pytest.raises(AudiotkError, match=rf"s\.parquet: {told}"):
+            open_scores(tmp_path / "s.parquet").at(["x"], [name])
+
+
 def test_minus_zero_is_zero():
     scores = pd.DataFrame({"a": np.array([-0.0, 0.5], dtype="float16")}, index=["x", "y"])
     ((_, values),) = open_scores(scores).columns(labels_like(scores))

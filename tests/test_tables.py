@@ -1,7 +1,12 @@
 """The contract: checks that say what was expected and what came; labels that survive every trip."""
 
+import json
+import os
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -213,6 +218,67 @@ def test_parquet_of_something_else_is_refused(tmp_path):
         Labels.from_parquet(tmp_path / "absent.parquet")
 
 
+ABOUT = {"format": 1, "classes": ["a", "b", "c"], "default": "absent"}
+
+
+def written(path, about=ABOUT, **columns):
+    """A file like those of to_parquet with three segments, and some columns of it changed."""
+    table = {"segment": ["x", "y", "z"], "classes": [[0, 2], [], [1]], "codes": [[1, 3], [], [1]], **columns}
+    kinds = {"segment": pa.large_string(), "classes": pa.large_list(pa.int32()), "codes": pa.large_list(pa.int8())}
+    arrays = {name: pa.array(values, kinds[name]) for name, values in table.items() if values is not None}
+    told = about if isinstance(about, bytes) else json.dumps(about)
+    pq.write_table(pa.table(arrays).replace_schema_metadata({"audiotk.labels": told}), path)
+    return path
+
+
+def test_cells_of_a_file_may_be_in_any_order(tmp_path):
+    path = written(tmp_path / "l.parquet", classes=[[2, 0], [0], [0]], codes=[[3, 1], [1], [1]])  # 0 follows on 0
+    assert np.array_equal(Labels.from_parquet(path).dense(), [[1, 0, np.nan], [1, 0, 0], [1, 0, 0]], equal_nan=True)
+    none = written(tmp_path / "none.parquet", {**ABOUT, "classes": []}, segment=[], classes=[], codes=[])
+    assert Labels.from_parquet(none).shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"classes": [[0, 2], [], [3]]}, "row 2: segment 'z': expected class positions 0 to 2, got 3"),
+        ({"classes": [[0, 2**31 - 1], [], [1]]}, "row 0: segment 'x': expected class positions 0 to 2, got 2147483647"),
+        ({"classes": [[0, 2], [], [-1]]}, "row 2: segment 'z': expected class positions 0 to 2, got -1"),
+        ({"classes": [[0, 2], [], [None]]}, "row 2: segment 'z': expected class positions 0 to 2, got None"),
+        ({"classes": [[0, 2], [1], []]}, "row 1: segment 'y': expected as many codes as class positions"),
+        ({"codes": [[1, 7], [], [1]]}, "row 0: segment 'x': expected codes 1 to 3, got 7"),
+        ({"codes": [[1, 1], [], [0]]}, "row 2: segment 'z': expected codes 1 to 3, got 0"),
+        ({"codes": [[1, 1], None, [1]]}, "row 1: expected a value in column 'codes', got none"),
+        ({"classes": [[0], [], [1, 1]], "codes": [[1], [], [1, 1]]}, "row 2: segment 'z': class position 1 is there"),
+        ({"classes": [[2, 0, 2], [], []], "codes": [[1, 1, 2], [], []]}, "row 0: segment 'x': class position 2 is"),
+        ({"segment": ["x", None, "z"]}, "row 1: expected a value in column 'segment', got none"),
+        ({"segment": ["x", "z", "z"]}, "labels: segment 'z' occurs twice"),
+        ({"codes": None}, r"expected columns segment, classes and codes, got \['segment', 'classes'\]"),
+        ({"about": b"{"}, "its metadata audiotk.labels cannot be read as JSON"),
+        ({"about": b"\xff"}, "its metadata audiotk.labels cannot be read as JSON"),
+        ({"about": [1]}, r"expected labels written by audiotk \(format 1\), got format \[1\]"),
+        ({"about": {**ABOUT, "format": 2}}, r"\(format 1\), got format 2"),
+        ({"about": {"format": 1, "default": "absent"}}, "expected a list of class names in its metadata, got None"),
+        ({"about": {**ABOUT, "classes": ["a", 1, "c"]}}, "expected a list of class names in its metadata"),
+        ({"about": {**ABOUT, "classes": ["a", "a", "c"]}}, "labels: class 'a' occurs twice"),
+        ({"about": {**ABOUT, "default": "Absent"}}, "the default 'unknown' or 'absent' in its metadata, got 'Absent'"),
+    ],
+)
+def test_a_damaged_file_of_labels_is_refused(tmp_path, columns, told):
+    path = written(tmp_path / "l.parquet", **columns)
+    with pytest.raises(AudiotkError, match=rf"l\.parquet:? .*{told}"):
+        Labels.from_parquet(path)
+
+
+def test_columns_of_another_type_are_refused(tmp_path):
+    table = pq.read_table(written(tmp_path / "l.parquet"))
+    codes = table.schema.get_field_index("codes")
+    for column in (pa.array(["1", "2", "3"]), pa.array([[1, 300], [], [1]])):
+        pq.write_table(table.set_column(codes, "codes", column), tmp_path / "l.parquet")
+        with pytest.raises(AudiotkError, match=r"l\.parquet: column 'codes': expected large_list"):
+            Labels.from_parquet(tmp_path / "l.parquet")
+
+
 def test_bad_cells_are_refused():
     with pytest.raises(AudiotkError, match="given twice"):
         Labels.from_cells(["s"], ["c"], [0, 0], [0, 0], [1, 1])
@@ -264,3 +330,29 @@ def test_atomic_says_when_the_folder_is_a_file(tmp_path):
     (tmp_path / "a").write_text("x")
     with pytest.raises(AudiotkError, match=r"the folder .*a cannot be made"), atomic(tmp_path / "a" / "b.txt"):
         pass
+
+
+def test_atomic_never_replaces_what_is_no_regular_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(AudiotkError, match=f"{name}: is no regular file"), atomic(tmp_path / name) as draft:
+            draft.write_text("new")
+    assert pipe.is_fifo()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
+def test_atomic_follows_a_link_to_the_file_it_replaces(tmp_path):
+    (tmp_path / "disk").mkdir()
+    for content in ("old", "new"):  # the first time the link leads nowhere
+        if content == "old":
+            (tmp_path / "link").symlink_to(tmp_path / "disk" / "file")
+        with atomic(tmp_path / "link") as draft:
+            draft.write_text(content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "disk" / "file").read_text() == content
+    with pytest.raises(AudiotkError, match="is there already"), atomic(tmp_path / "link", overwrite=False) as draft:
+        draft.write_text("newer")
+    assert (tmp_path / "disk" / "file").read_text() == "new"

@@ -5,6 +5,7 @@
 
 import math
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -89,14 +90,17 @@ def coselected(frame, parents):
     return sum(pairs), len(pairs)
 
 
-def correct(frame, scores, thresholds, missing, wrong, dtype=np.float64):
-    """P1 eq. (4)-(7), by cell; thresholds take the type of the scores."""
-    result = frame.copy()
+def correct(frame, scores, thresholds, missing, wrong):
+    """P1 eq. (4)-(7), by cell; `thresholds` are texts. Scores are the decimals that they were written as.
+
+    A score of type float16 that is shown as 0.95 is equal to 1 - 0.05, though none of the three is that number in bits.
+    """
+    result, half = frame.copy(), Fraction(1, 2)
     for name in frame.columns:
-        limits = (thresholds[name], 0.5, 1 - Decimal(str(thresholds[name])))
-        low, half, high = (float(dtype(float(limit))) for limit in limits)
+        low = Fraction(thresholds[name])
+        high = 1 - low
         for segment in frame.index:
-            y, p = frame.loc[segment, name], float(scores.loc[segment, name])
+            y, p = frame.loc[segment, name], Fraction(np.format_float_positional(scores.loc[segment, name]))
             if y == 0 and p > high and missing in ("correct", "correct+mask"):
                 result.loc[segment, name] = 1.0
             if y == 1 and p < low and wrong in ("correct", "correct+mask"):

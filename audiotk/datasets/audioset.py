@@ -12,6 +12,8 @@ named by its YTID alone is the whole video if it is more than 1 s longer than th
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,16 +27,21 @@ from audiotk.datasets.found import SOUND_SUFFIXES, folder_of, read_csv, sha256, 
 from audiotk.files import atomic
 from audiotk.tables import AudiotkError, Dataset, Labels, make_sources
 
+PAGE = "https://research.google.com/audioset/download.html"
+FILES = f"The CSV files of AudioSet (class_labels_indices.csv, balanced_train_segments.csv and others) are on {PAGE}"
 HINT = (
     "AudioSet: put class_labels_indices.csv and balanced_train_segments.csv (or others) of "
-    "https://research.google.com/audioset/download.html into the root. Its sound is on YouTube and cannot be "
-    "downloaded by audiotk; files that you have go into the folder audio/ as YTID_START.wav, or run with labels only."
+    f"{PAGE} into the root. Its sound is on YouTube and cannot be downloaded by audiotk; files that "
+    "you have go into the folder audio/ as YTID_START.wav, or run with labels only."
 )
 AT = pd.Timestamp("2017-03-05", tz="UTC")  # time of writing of all annotations: the paper's
 NUMBER = r"\d+(?:\.\d+)?"
-ROW = rf'^\s*(?P<ytid>[\w-]{{11}})\s*,\s*(?P<start>{NUMBER})\s*,\s*(?P<end>{NUMBER})\s*,\s*"?(?P<labels>[^"]*)"?\s*$'
+LABELS = r'(?P<labels>"[^"]*"|[^",]*)'  # several are quoted; a lone quote or a comma without quotes is a broken row
+ROW = rf"^\s*(?P<ytid>[\w-]{{11}})\s*,\s*(?P<start>{NUMBER})\s*,\s*(?P<end>{NUMBER})\s*,\s*{LABELS}\s*$"
+TOTALS = {"num_segs": "rows", "num_positive_labels": "labels"}  # what a header counts
 NAME = rf"^Y?(?P<ytid>[\w-]{{11}})(?:_(?P<first>{NUMBER})(?:_(?P<second>{NUMBER}))?)?$"
 SHARES = (0.1, 0.1)  # of val and test where there is no official evaluation set
+LONGEST_S = 3e6  # end of a segment: more than any video has; below it ids are computed exactly, see _segment_ids
 LONGER_S = 1.0  # a file that is longer than its segment by more than this is no cut
 SHORT_S = 0.5  # a whole video may end this much before the segment does
 MANIFEST = ("path", "bytes", "mtime_ns", "duration_s", "sr", "reason", "sha256")
@@ -45,8 +52,10 @@ def read_classes(root: str | Path) -> pd.DataFrame:
 
     `root` is the CSV file, or the folder of ``class_labels_indices.csv``.
     """
-    path = Path(root) if Path(root).is_file() else Path(root) / "class_labels_indices.csv"
-    table = read_csv(path, ["index", "mid", "display_name"], HINT)
+    path, hint = Path(root), FILES
+    if path.is_dir() or path.suffix != ".csv":
+        path, hint = path / "class_labels_indices.csv", HINT
+    table = read_csv(path, ["index", "mid", "display_name"], hint)
     for name in ("mid", "display_name"):
         table[name] = table[name].str.strip()
         if (twice := table[name].duplicated()).any():
@@ -58,6 +67,8 @@ def read_classes(root: str | Path) -> pd.DataFrame:
 
 def read_segments(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read an official segments CSV, with any number of ``#`` header lines; two million rows take seconds.
+
+    Warns if the header counts another number of rows or labels than there are: the file has been cut, or edited.
 
     Returns
     -------
@@ -75,7 +86,7 @@ def read_segments(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         text = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
         lines = pc.split_pattern(pa.scalar(text.decode("utf-8"), pa.large_string()), "\n").values
     except (OSError, UnicodeDecodeError) as err:
-        raise AudiotkError(f"{path}: cannot be read: {err}. {HINT}") from err
+        raise AudiotkError(f"{path}: cannot be read: {err}. {FILES}") from err
     used = pc.invert(pc.match_substring_regex(lines, r"^\s*(?:#|$)"))
     number = np.flatnonzero(used.to_numpy(zero_copy_only=False)) + 1  # lines count from 1
     rows = pc.extract_regex(lines.filter(used), ROW)
@@ -92,11 +103,19 @@ def read_segments(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
     if (segments["start_s"] >= segments["end_s"]).any():
         _broken(path, lines, number[(segments["start_s"] >= segments["end_s"]).argmax()], "start < end")
-    mids = pc.split_pattern(field["labels"], ",")
+    if (late := segments["end_s"] > LONGEST_S).any():
+        _broken(path, lines, number[late.argmax()], f"an end of at most {LONGEST_S:,.0f} s")
+    mids = pc.split_pattern(pc.utf8_trim(field["labels"], '"'), ",")
     named = pd.DataFrame({"row": pc.list_parent_indices(mids).to_numpy()})
     named["mid"] = pc.utf8_trim_whitespace(pc.list_flatten(mids)).to_pandas()
     if (named["mid"] == "").any():
         _broken(path, lines, number[named.loc[named["mid"] == "", "row"].iloc[0]], "labels without empty ones")
+    header = " ".join(lines.filter(pc.invert(used)).to_pylist())
+    for (name, noun), found in zip(TOTALS.items(), (len(segments), len(named)), strict=True):
+        if (said := re.search(rf"\b{name}=(\d+)", header)) and int(said[1]) != found:
+            told = f"its header says {said[0]}, but it has {found} {noun}: fetch it again, unless it was cut on purpose"
+            warnings.warn(f"{path}: {told}", stacklevel=2)
+            break
     return segments, named
 
 
@@ -126,7 +145,7 @@ def read_labels(segments_csv: str | Path, classes_csv: str | Path) -> Labels:
     classes = read_classes(classes_csv)
     table, named = read_segments(segments_csv)
     if table.empty:
-        raise AudiotkError(f'{segments_csv}: expected rows YTID,start,end,"/m/..,/m/..", got none. {HINT}')
+        raise AudiotkError(f'{segments_csv}: expected rows YTID,start,end,"/m/..,/m/..", got none. {FILES}')
     code = _codes(named, table, classes, segments_csv, classes_csv)
     key = np.sort(named["row"].to_numpy() * len(classes) + code)  # of a cell; nearly sorted already
     key = key[np.diff(key, prepend=-1) > 0]
@@ -137,7 +156,7 @@ def read_labels(segments_csv: str | Path, classes_csv: str | Path) -> Labels:
     if (twice := ids.duplicated()).any():
         row = int(twice.argmax())
         both = f"lines {line[int((ids == ids[row]).argmax())]} and {line[row]} are both {ids[row]!r}"
-        raise AudiotkError(f"{segments_csv}: expected each segment once, {both}; {int(twice.sum())} lines repeat one")
+        raise AudiotkError(f"{segments_csv}: expected each segment once, {both} ({int(twice.sum())} such)")
     rows, columns = np.divmod(key, len(classes))
     return Labels.from_cells(ids, classes["display_name"], rows, columns, np.ones(len(key), np.float32), default=0.0)
 

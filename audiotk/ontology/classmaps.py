@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from audiotk.errors import AudiotkError
+from audiotk.ontology.files import some
 from audiotk.tristate import Labels
 
 
@@ -45,12 +46,12 @@ class ClassMap:
         if strange := [name for name in labels.classes if name not in members and name not in set(self.unused)]:
             raise AudiotkError(
                 f"class map: expected each class of the labels in the map or among its unused ones; "
-                f"{len(strange)} in neither: {_some([repr(name) for name in strange])}"
+                f"{len(strange)} in neither: {some([repr(name) for name in strange])}"
             )
         rows = labels.classes.get_indexer(pd.Index(self.table["label"]))
         if (rows < 0).any():
             lost = [repr(name) for name in self.table["label"][rows < 0].unique()]
-            raise AudiotkError(f"class map: {len(lost)} of its labels are no classes of the labels: {_some(lost)}")
+            raise AudiotkError(f"class map: {len(lost)} of its labels are no classes of the labels: {some(lost)}")
         cols = pd.Index(self.classes).get_indexer(pd.Index(self.table["class_name"]))
         shape = (len(labels.classes), len(self.classes))
         member = sparse.coo_array((np.ones(len(rows), dtype=np.int32), (rows, cols)), shape=shape).tocsr()
@@ -93,20 +94,16 @@ def read_class_map(path: str | Path, unused: str = "unused") -> ClassMap:
             raise AudiotkError(f"{path} row {number}: expected at most {len(head)} cells, got {len(line)}: {line}")
         pairs += [(cell, name) for cell, name in zip(line, head, strict=False) if cell]
     if twice := [repr(pair) for pair, count in Counter(pairs).items() if count > 1]:
-        raise AudiotkError(f"{path}: expected a label once in a class; twice: {_some(twice)}")
+        raise AudiotkError(f"{path}: expected a label once in a class; twice: {some(twice)}")
     if empty := set(head) - {unused} - {name for _, name in pairs}:
         raise AudiotkError(f"{path}: expected labels in each class; classes without any: {sorted(empty)}")
     left = [label for label, name in pairs if name == unused]
     table = pd.DataFrame([pair for pair in pairs if pair[1] != unused], columns=["label", "class_name"], dtype="str")
     if both := sorted(set(left) & set(table["label"])):
-        raise AudiotkError(f"{path}: labels both in a class and in {unused!r}: {_some(both)}")
+        raise AudiotkError(f"{path}: labels both in a class and in {unused!r}: {some(both)}")
     return ClassMap(tuple(name for name in head if name != unused), table, tuple(left))
 
 
 def _count(labels: Labels, code: int) -> sparse.csr_array:
     cells = labels.cells
     return sparse.csr_array(((cells.data == code).astype(np.int32), cells.indices, cells.indptr), shape=cells.shape)
-
-
-def _some(items: list[str], shown: int = 5) -> str:
-    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")

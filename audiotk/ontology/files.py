@@ -20,7 +20,7 @@ PAIR = {"parent", "child"}
 def records_of_json(path: str | Path) -> Any:
     """What the file holds; nested names and a list of parent/child pairs become records."""
     try:
-        read = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
+        read = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
         raise AudiotkError(f"{path}: cannot be read as an ontology in JSON: {err}") from err
     except AudiotkError as err:
@@ -71,7 +71,8 @@ def _check_record(record: Any, where: str) -> None:
             raise AudiotkError(f"{where} ({record['id']}): expected {key!r} to be a list of texts, got {_short(given)}")
 
 
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Hook of :func:`json.loads` for objects; the standard library keeps the last of two equal keys in silence."""
     if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
         raise AudiotkError(f"expected each key of an object once; twice: {some(twice)}")
     return dict(pairs)

@@ -1,7 +1,7 @@
 """Repair labels by rule: each rule is a function of labels that returns new labels and an audit of what it changed.
 
-By hierarchy (:mod:`audiotk.relabel.hierarchy`): :func:`parent_expand`, :func:`mask_children`, :func:`pe_cml`. By the scores of
-a teacher, here: :func:`correct` and the rules it is compared with. S. Braun, H. Gamper, "Multi-label audio
+By hierarchy (:mod:`audiotk.relabel.hierarchy`): :func:`parent_expand`, :func:`mask_children`, :func:`pe_cml`. By the
+scores of a teacher, here: :func:`correct` and the rules it is compared with. S. Braun, H. Gamper, "Multi-label audio
 classification with a noisy zero-shot teacher" (arXiv:2407.14712, here P1). The rules read values only: an absent cell
 is one of value 0, whether somebody said so or it is the default. An unknown cell stays unknown. All inequalities are
 strict; how a threshold is compared with float16 scores is said in :mod:`audiotk.scores`.
@@ -10,6 +10,7 @@ strict; how a threshold is compared with float16 scores is said in :mod:`audiotk
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -68,7 +69,8 @@ def correct(
     scores
         What :func:`audiotk.scores.open_scores` takes: DataFrame, Parquet file, Scores.
     threshold
-        T in [0, 0.5], P1: 0.05; or one for each class. 1 - T is computed in decimal (1 - 0.07 is 0.93).
+        T in [0, 0.5], P1: 0.05; or one for each class. T is the decimal number that it is shown as (also a float32),
+        and 1 - T is computed in decimal (1 - 0.07 is 0.93).
     missing, wrong
         ``"keep"``, ``"correct"``, ``"mask"`` (alone it leaves labels that the teacher is sure about) or
         ``"correct+mask"``. The defaults are P1's best.
@@ -81,8 +83,8 @@ def correct(
     for name, mode in (("missing", missing), ("wrong", wrong)):
         if mode not in MODES:
             raise AudiotkError(f"correct: expected {name} to be one of {MODES}, got {mode!r}")
-    low = _thresholds(labels, threshold)
-    high = [float(1 - Decimal(str(one))) for one in low]
+    exact = _thresholds(labels, threshold)
+    low, high = [float(one) for one in exact], [float(1 - one) for one in exact]
     cells = _Columns(labels)
 
     def decide(place: int, raw: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
@@ -121,9 +123,10 @@ def percentile(labels: Labels, scores: Any, q: float = 5, mode: str = "mask") ->
     mode
         ``"mask"`` (the paper) or ``"correct"`` (P1's variant).
     """
-    if not 0 <= q <= 100 or mode not in ("mask", "correct"):
-        raise AudiotkError(f"percentile: expected q in [0, 100] and mode 'mask' or 'correct', got {q} and {mode!r}")
-    share = Fraction(str(q)) / 100
+    percent = _exact(q, 100)
+    if percent is None or mode not in ("mask", "correct"):
+        raise AudiotkError(f"percentile: expected q in [0, 100] and mode 'mask' or 'correct', got {q!r} and {mode!r}")
+    share = Fraction(percent) / 100
     cells, rank = _Columns(labels), _Rank(labels.segments)
     new = UNKNOWN if mode == "mask" else PRESENT
 
@@ -166,7 +169,8 @@ def mean_threshold(
     ontology
         For ``scope="ontology"``.
     """
-    if not (statistic in ("mean", "median") or (not isinstance(statistic, str) and 0 <= statistic <= 100)):
+    exact = _exact(statistic, 100)
+    if exact is None and not (isinstance(statistic, str) and statistic in ("mean", "median")):
         raise AudiotkError(f"mean_threshold: expected 'mean', 'median' or a percentile 0 to 100, got {statistic!r}")
     if scope not in ("any", "ontology") or (scope == "ontology") != (ontology is not None):
         raise AudiotkError(f"mean_threshold: expected scope 'any', or 'ontology' and an ontology, got {scope!r}")
@@ -179,7 +183,7 @@ def mean_threshold(
         known = raw[cells.present(place)].astype(np.float64)
         if not len(known):
             return
-        above = exceeds(raw, _level(known, statistic))
+        above = exceeds(raw, _level(known, statistic if exact is None else float(exact)))
         if related is not None:
             near = np.zeros(len(raw), dtype=bool)
             for other in related[[place]].indices:
@@ -293,23 +297,38 @@ class _Rank:
         return self._rank[rows]
 
 
-def _thresholds(labels: Labels, threshold: float | Mapping[str, float] | pd.Series) -> list[float]:
+def _exact(value: Any, top: float) -> Decimal | None:
+    """A number in [0, top] as it is shown: for a float the shortest decimal that reads as it; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | Decimal):
+        return None
+    exact = Decimal(str(value))
+    return exact if exact.is_finite() and 0 <= exact <= top else None
+
+
+def _thresholds(labels: Labels, threshold: float | Mapping[str, float] | pd.Series) -> list[Decimal]:
     """One threshold a class."""
-    if isinstance(threshold, (Mapping, pd.Series)):
-        given = {str(name): value for name, value in threshold.items()}
-        odd = sorted(set(labels.classes) ^ set(given))
-        if odd:
-            raise AudiotkError(
-                f"correct: expected one threshold for each class of the labels; {odd[0]!r} "
-                f"{'has none' if odd[0] in labels.classes else 'is not among them'} ({len(odd)} such)"
-            )
-        low = [given[name] for name in labels.classes]
+    if isinstance(threshold, pd.Series):
+        names, values = list(threshold.index), list(threshold.to_numpy())  # items() would widen a float32
+    elif isinstance(threshold, Mapping):
+        names, values = list(threshold), list(threshold.values())
     else:
-        low = [threshold] * len(labels.classes)
-    for name, one in zip(labels.classes, low, strict=True):
-        if not 0 <= one <= 0.5:
-            raise AudiotkError(f"correct: class {name!r}: expected a threshold in [0, 0.5], got {one}")
-    return low
+        names, values = list(labels.classes), [threshold] * len(labels.classes)
+    given = dict(zip(map(str, names), values, strict=True))
+    if len(given) < len(names):
+        twice = next(name for name, count in Counter(map(str, names)).items() if count > 1)
+        raise AudiotkError(f"correct: class {twice!r} has more than one threshold; give one for each class")
+    if odd := sorted(set(labels.classes) ^ set(given)):
+        raise AudiotkError(
+            f"correct: expected one threshold for each class of the labels; {odd[0]!r} "
+            f"{'has none' if odd[0] in labels.classes else 'is not among them'} ({len(odd)} such)"
+        )
+    found = []
+    for name in labels.classes:
+        exact = _exact(given[name], 0.5)
+        if exact is None:
+            raise AudiotkError(f"correct: class {name!r}: expected a threshold in [0, 0.5], got {given[name]!r}")
+        found.append(exact)
+    return found
 
 
 def _level(values: np.ndarray, statistic: str | float) -> float:

@@ -196,7 +196,11 @@ def _once_each(
 
     Millions of segments carry few different sets of labels; the result is gathered from theirs.
     """
-    kind, first = _kinds(labels.cells)
+    kinds = _kinds(labels.cells)
+    if kinds is None:
+        present = _present(labels, len(classes))
+        return overlay(rule, labels, lambda rows: propose(present(rows)), PROPOSED, classes)
+    kind, first = kinds
     few = copy(labels)  # and no new Labels, as in overlay
     few.segments, few.cells = labels.segments[first], labels.cells[first]
     present = _present(few, len(classes))
@@ -206,22 +210,24 @@ def _once_each(
     return Relabeled(after, Audit(rule, labels, after))
 
 
-def _kinds(cells: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the kind of each row, and the first row of each kind; rows of one kind are equal, cell by cell."""
-    everyone = np.arange(cells.shape[0])
+def _kinds(cells: sparse.csr_array) -> tuple[np.ndarray, np.ndarray] | None:
+    """Number of the kind of each row, and the first row of each kind; rows of one kind are equal, cell by cell.
+
+    None where most rows differ: gathering would cost more than it saves.
+    """
     if not cells.has_canonical_format:
-        return everyone, everyone
+        return None
     weight = np.random.default_rng(0).integers(2**63, size=(cells.shape[1], 4), dtype=np.uint64)
     sums = np.zeros(cells.nnz + 1, dtype=np.uint64)
     np.cumsum(weight.ravel()[cells.indices * 4 + cells.data], out=sums[1:])  # modulo 2**64
     kind, _ = pd.factorize(sums[cells.indptr[1:]] - sums[cells.indptr[:-1]])
     first = np.empty(kind.max(initial=-1) + 1, dtype=np.int64)
-    first[kind[::-1]] = everyone[::-1]
+    first[kind[::-1]] = np.arange(len(kind))[::-1]
     if 2 * len(first) > len(kind):
-        return everyone, everyone  # most differ: gathering costs more than it saves
+        return None
     told = cells[first][kind]
     parts = ((told.indptr, cells.indptr), (told.indices, cells.indices), (told.data, cells.data))
-    return (kind, first) if all(np.array_equal(*pair) for pair in parts) else (everyone, everyone)
+    return (kind, first) if all(np.array_equal(*pair) for pair in parts) else None
 
 
 def _expansion(
