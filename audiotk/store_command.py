@@ -8,7 +8,8 @@ from pathlib import Path
 
 EXAMPLES = """\
 STORE is a path like labels.sqlite or a URL like postgresql://user@host/database (the password from PGPASSWORD or
-~/.pgpass). Nothing here changes a store but merge, which appends what is missing and doubles nothing.
+~/.pgpass). Nothing here changes a store but merge, which appends what is missing and doubles nothing; recordings
+that are registered already keep their paths and claims. No file is overwritten.
 
 examples:
   audiotk store check labels.sqlite
@@ -50,7 +51,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from audiotk.store.storage import StoreDamaged
 
     try:
-        with open_store(arguments.store, create=False) as store:
+        with open_store(arguments.store, read_only=True) as store:
             report = store.check()
     except StoreDamaged as err:
         print(f"cannot be opened: {err.reason}\nrestore the last backup", file=sys.stderr)
@@ -68,7 +69,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _backup(arguments: argparse.Namespace) -> int:
     from audiotk.store import open_store
 
-    with open_store(arguments.store, create=False) as store:
+    with open_store(arguments.store, read_only=True) as store:
         print(f"backup: {store.backup(arguments.out)}", file=sys.stderr)
     return 0
 
@@ -76,7 +77,7 @@ def _backup(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from audiotk.store import open_store
 
-    with open_store(arguments.store, create=False) as store:
+    with open_store(arguments.store, read_only=True) as store:
         written, lost = store.export_parquet(arguments.out, arguments.salvage)
     told = f"; {lost:,} could not be read" if lost else ""
     print(f"export: {written:,} operations in {arguments.out}{told}", file=sys.stderr)
@@ -84,8 +85,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from audiotk.store import open_store
+    from audiotk.store import open_store, operations_of
 
+    operations = operations_of(arguments.source)  # first: a wrong name must not leave a new, empty store
     with open_store(arguments.store) as store:
-        print(f"merge: {store.merge(arguments.source):,} operations were new", file=sys.stderr)
+        print(f"merge: {store.merge(operations):,} operations were new", file=sys.stderr)
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audiotk.errors import AudiotkError
 from audiotk.store import Operation, make_operation, open_store
 
 
@@ -68,3 +69,13 @@ def write_across_a_fork(place: str, out: Path) -> None:
         os._exit(0)
     _, status = os.waitpid(child, 0)
     out.write_text(str(status))
+
+
+def read_as_nobody(place: str, out: Path) -> None:
+    """Read a store that this process may not write, and try to."""
+    os.setuid(65534)
+    store = open_store(place, create=False)
+    try:
+        store.append([segment("nobody", "r", 2)])
+    except AudiotkError as err:
+        out.write_text(f"{len(store.segments())} segments, then {type(err).__name__}: {err}")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from audiotk import formats
 from audiotk.formats.ranges import RANGE_COLUMNS, Ranges
-from audiotk.store import open_store
+from audiotk.store import Store, make_operation, open_store
 from audiotk.tables import AudiotkError
 
 NAMES = list(RANGE_COLUMNS)
@@ -667,3 +667,78 @@ def test_points_and_frequencies_have_no_place_in_a_store() -> None:
         formats.to_operations(made(("rec", 0.5, 1.0, "bark", 1.0, 2.0)), "ann")
     with pytest.raises(AudiotkError, match="not in recordings, first 'other'"):
         formats.to_operations(made(("other", 0.5, 1.0)), "ann", RECORDINGS)
+
+
+def words(store: Store, who: str, heard_s: float, segments: int = 0, **verdicts: str) -> None:
+    """What somebody says about the recording "rec" of 5 s."""
+    made = [make_operation("heard", who, "rec", ranges=[[0.0, heard_s]])]
+    places = [{"id": f"{k}", "start_s": k, "end_s": k + 0.5, "class_name": "dog"} for k in range(segments)]
+    made += [make_operation("segment", who, "rec", **place) for place in places]
+    for name, verdict in verdicts.items():
+        about = {"class_name": None if name == "every" else name, "verdict": verdict}
+        made.append(make_operation("claim", who, "rec", **about))
+    store.append(made)
+
+
+SAID: list[tuple[list[dict[str, Any]], bool]] = [
+    ([{"who": "ann", "heard_s": 1.0, "dog": "not_found"}], False),
+    ([{"who": "ann", "heard_s": 5.0, "dog": "not_found"}], False),  # nothing of the cat
+    ([{"who": "ann", "heard_s": 4.95, "dog": "not_found", "cat": "not_found"}], True),
+    ([{"who": "ann", "heard_s": 4.8, "dog": "not_found", "cat": "not_found"}], False),
+    ([{"who": "ann", "heard_s": 5.0, "every": "not_found"}], True),
+    ([{"who": "ann", "heard_s": 5.0, "every": "not_found", "cat": "unsure"}], False),
+    ([{"who": "ann", "heard_s": 5.0, "every": "not_found", "cat": "confirmed"}], False),  # somewhere
+    ([{"who": "ann", "heard_s": 5.0, "every": "confirmed", "segments": 1}], True),
+    ([{"who": "ann", "heard_s": 1.0, "every": "confirmed", "segments": 1}], False),
+    ([{"who": "ann", "heard_s": 5.0, "dog": "confirmed", "cat": "open", "segments": 2}], False),
+    ([{"who": "ann", "heard_s": 5.0, "every": "not_found"}, {"who": "bob", "heard_s": 1.0, "dog": "not_found"}], True),
+    ([{"who": "ann", "heard_s": 5.0, "every": "not_found"}, {"who": "bob", "heard_s": 5.0, "segments": 1}], False),
+]
+
+
+@pytest.mark.filterwarnings("ignore:store. 1 recordings have labels")
+@pytest.mark.parametrize(("said", "known"), SAID, ids=range(len(SAID)))
+@pytest.mark.parametrize("name", ["x.tsv", "x.csv", "x.json"])
+@pytest.mark.parametrize("classes", [["cat", "dog"], None], ids=["named", "all"])
+def test_what_goes_through_a_file_invents_no_absence(
+    said: list[dict[str, Any]], known: bool, name: str, classes: list[str] | None, tmp_path: Path
+) -> None:
+    """Every second and class that the second store calls absent, somebody called so in the first."""
+    about = RECORDINGS[:1].assign(sr=8000, group="g")
+    with open_store(tmp_path / "a.sqlite") as first, open_store(tmp_path / "b.sqlite") as second:
+        first.register(about)
+        second.register(about)
+        for one in said:
+            words(first, **one)
+        ranges = formats.from_store(first, classes=classes, complete=True)
+        known = known and (classes is not None or any("every" in one for one in said))
+        assert ranges.checked == (("rec",) if known else ())
+        formats.write(ranges, tmp_path / name)
+        second.append(formats.to_operations(formats.read(tmp_path / name), "ann", RECORDINGS, classes=classes))
+
+        def absent(store: Store) -> dict[str, np.ndarray]:
+            segments, annotations, _ = store.dataset_tables(["cat", "dog", "cow"])
+            grid = {class_name: np.zeros(50, dtype=bool) for class_name in ("cat", "dog", "cow")}
+            rows = annotations[annotations["value"] == 0].merge(segments, on="segment")
+            for class_name, start, end in zip(rows["class_name"], rows["start_s"], rows["end_s"], strict=True):
+                grid[class_name][round(start * 10) : round(end * 10 + 0.1)] = True
+            return grid
+
+        before, after = absent(first), absent(second)
+        for class_name, seconds in after.items():
+            assert not (seconds & ~before[class_name]).any(), class_name
+        assert any(seconds.any() for seconds in after.values()) == known
+
+
+def test_recordings_that_are_not_finished_are_told_and_not_called_empty(tmp_path: Path) -> None:
+    with open_store(tmp_path / "labels.sqlite") as store:
+        store.register(RECORDINGS.assign(sr=8000, group="g"))
+        words(store, "ann", 5.0, dog="not_found")
+        with pytest.warns(UserWarning, match=r"1 recordings have labels, but .* every class.*'rec'"):
+            assert formats.from_store(store).checked == ()  # there may be a cow
+        assert formats.from_store(store, classes=["dog"]).checked == ("rec",)
+        words(store, "bob", 1.0, segments=1)
+        with pytest.warns(UserWarning, match="1 recordings have labels"):
+            assert len(formats.from_store(store, classes=["dog"])) == 1
+        assert len(formats.from_store(store, classes=["dog"], complete=True)) == 0
+        assert formats.from_store(store, ["ann"], classes=["dog"]).checked == ("rec",)

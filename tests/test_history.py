@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -163,6 +164,23 @@ def test_claims_and_notes_last_word_counts() -> None:
     assert state.verdicts == {None: "not_found", "dog": "confirmed"}
     assert [row["text"] for row in replay("r", history).notes] == ["b"]
     assert replay("r", history).verdicts["dog"] == "open"  # of several labelers the latest
+
+
+def test_the_latest_counts_though_it_was_stored_first() -> None:
+    def at(hour: int, operation: Operation) -> Operation:
+        return replace(operation, at=START + timedelta(hours=hour))
+
+    made, listened = seg(1, 2, id="a"), heard((0, 4))
+    history = [
+        at(5, seg(1, 3, id="a")), at(4, claim("dog", "confirmed")), at(1, made), at(2, claim("dog", "unsure")),
+        at(6, listened), at(5, undo(listened)),  # by a clock that is slow
+    ]  # fmt: skip
+    state = replay("r", history, "ann")
+    assert state.segments[0]["end_s"] == 3
+    assert state.verdicts == {"dog": "confirmed"}
+    assert state.heard == [], "what is taken back stays so"
+    assert state.undoable == [history[place].uuid for place in (2, 3, 1, 0)]
+    assert dataset_tables(active(history))[1]["value"].tolist() == [1.0]
 
 
 def test_state_of_a_recording_without_operations() -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import soundfile as sf
 from audiotk.errors import AudiotkError
 from audiotk.store import Store, StoreUnavailable, open_store
 from audiotk.tables import make_segments
-from audiotk.widgets import SegmentLabeler, base, desk
-from audiotk.widgets.desk import server_path, server_root
+from audiotk.widgets import SegmentLabeler, base, desk, media
+from audiotk.widgets.entrance import RESERVED, Entrance
 from audiotk.widgets.labeler import LabelerWidget
 
 SR = 8000
@@ -87,8 +88,8 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def make(recordings: pd.DataFrame, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Browser]:
-    monkeypatch.setattr(base, "esm", lambda name: "")
-    monkeypatch.setattr(base, "css", lambda name: "")
+    monkeypatch.setattr(base, "esm", lambda name, shared: "")
+    monkeypatch.setattr(base, "css", lambda name, shared: "")
     monkeypatch.delenv("AUDIOTK_HEADLESS", raising=False)
 
     def build(**more: Any) -> Browser:
@@ -123,7 +124,7 @@ def test_hello_brings_the_first_recording_and_the_next_ahead(make: Callable[...,
     }
     assert expected.items() <= item.items()
     empty = {"segments": [], "heard": [], "claims": {}, "notes": [], "undoable": [], "redoable": []}
-    assert (empty | {"teacher": None, "problem": None, "url": None}).items() <= item.items()
+    assert (empty | {"teacher": None, "problem": None}).items() <= item.items()
     assert len(item["mel_hz"]) == 96
     assert item["mel_hz"] == sorted(item["mel_hz"])
     (ahead,) = browser.told("item")
@@ -269,9 +270,54 @@ def test_bad_operations_are_refused_and_change_nothing(
     assert browser.told("state")[-1]["segments"] == []  # so the browser drops what it drew
 
 
+def test_what_another_notebook_left_unsent_is_not_refused_here(
+    make: Callable[..., Browser], recordings: pd.DataFrame, store: Store
+) -> None:
+    """Two notebooks of one labeler and store share what the browser keeps; the second leaves it to the first."""
+    op = operation("segment", "r3", **segment())
+    elsewhere = make(recordings=recordings.iloc[:2])
+    told = elsewhere.ask("op", op=op)
+    assert (told["type"], told["uuid"], told["retry"], told["elsewhere"]) == ("nack", op["uuid"], True, True)
+    assert "not in the queue" in told["text"]
+    assert elsewhere.told("state") == []
+    assert "elsewhere" not in elsewhere.do("segment", "r0", **segment(1, 0.5))
+    assert make().ask("op", op=op)["type"] == "ack"
+    assert store.segments()["recording"].tolist() == ["r3"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "form", "believed"),
+    [
+        (-1, lambda at: at.isoformat().replace("+00:00", ".000Z"), True),  # as browsers write it
+        (-1, lambda at: at.timestamp() * 1000, True),
+        (-1, lambda at: at.astimezone(timezone(timedelta(hours=5))).isoformat(), True),
+        (24, datetime.isoformat, False),
+        (-40 * 24, datetime.isoformat, False),
+        (-1, lambda at: at.replace(tzinfo=None).isoformat(), False),
+        *[(-1, lambda at, told=told: told, False) for told in ("noon", None, 1e300, [], True)],
+    ],
+    ids=["iso", "ms", "zone", "ahead", "old", "naive", "word", "none", "huge", "list", "bool"],
+)
+def test_an_operation_is_of_when_it_was_done(
+    make: Callable[..., Browser], store: Store, hours: float, form: Callable[[datetime], Any], believed: bool
+) -> None:
+    before = datetime.now(UTC)
+    done = before.replace(microsecond=0) + timedelta(hours=hours)
+    op = operation("note", text="x") | {"at_client": form(done)}
+    assert make().ask("op", op=op)["type"] == "ack"
+    at = store.operations().iloc[-1]["at"]
+    if believed:
+        assert at == done
+    else:  # of now, where the browser's clock cannot be right
+        assert before <= at <= datetime.now(UTC)
+    assert make().ask("op", op=op)["type"] == "ack"  # sent again, in a new kernel
+
+
 def test_operations_on_unknown_recordings_or_without_uuid_are_refused(make: Callable[..., Browser]) -> None:
     browser = make()
-    assert "not in the queue" in browser.do("segment", "r9", **segment())["text"]
+    assert (
+        "expected its name" in browser.ask("op", op=operation("segment", **segment()) | {"recording": ["r0"]})["text"]
+    )
     assert "uuid" in browser.ask("op", op=operation("segment", **segment()) | {"uuid": ""})["text"]
     assert browser.ask("op", op={"kind": "segment"})["type"] == "nack"
     assert browser.ask("op", op=operation("segment", **segment()) | {"payload": None})["type"] == "nack"
@@ -469,8 +515,55 @@ def test_open_scores_are_there_from_the_start_and_marked_as_seen(make: Callable[
 
 
 def test_without_a_teacher_nothing_was_seen(make: Callable[..., Browser], store: Store) -> None:
-    make().ask("op", op=operation("segment", seen_teacher=True, **segment()))
+    browser = make()
+    browser.ask("hello")
+    browser.do("segment", **segment())
     assert store.segments()["seen_teacher"].tolist() == [False]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_was_seen_is_of_the_time_of_the_act(make: Callable[..., Browser], store: Store, seen: bool) -> None:
+    """Unsent when the kernel died, sent to one that shows the teacher only now, or no more."""
+    op = operation("segment", seen_teacher=seen, **segment())
+    op["at_client"] = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    after = make() if seen else make(teacher=scores(), blind=False)
+    after.ask("hello")
+    first = after.ask("op", op=op)
+    assert first["type"] == "ack"
+    assert store.segments()["seen_teacher"].tolist() == [seen]
+    after.do("segment", **segment())
+    assert store.segments()["seen_teacher"].tolist() == [seen, not seen]
+    other = make(teacher=scores(), blind=False)
+    other.ask("hello")
+    again = other.ask("op", op=op | {"at_client": None, "seen_teacher": not seen})
+    assert (again["type"], again["seq"]) == ("ack", first["seq"])
+    assert store.segments()["seen_teacher"].tolist() == [seen, not seen]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("blind", [False, True])
+def test_hidden_repeats_know_what_was_seen_at_the_first_showing(
+    make: Callable[..., Browser], store: Store, blind: bool, restart: bool
+) -> None:
+    about = {"repeats": 1.0, "teacher": scores(["r0", "r1"]), "blind": blind}
+    browser = make(**about, rng=np.random.default_rng(0))
+    browser.ask("hello")
+    browser.ask("op", op=operation("segment", "r0", seen_teacher=not blind, **segment()))
+    browser.ask("op", op=operation("segment", "r2", **segment()))  # has no scores
+    if restart:
+        browser = make(**about, rng=np.random.default_rng(0))
+    before = datetime.now(UTC) - timedelta(hours=1)
+    browser.ask("op", op=operation("claim", "r0#2", class_name="dog", verdict="unsure") | {"at_client": str(before)})
+    for name in ("r0#2", "r1#2", "r2#2"):
+        browser.do("segment", name, **segment())
+    again = store.segments(labeler="ann (again)").set_index("recording")["seen_teacher"]
+    assert again.to_dict() == {"r0": True, "r1": False, "r2": False}
+    assert store.claims(labeler="ann (again)")["seen_teacher"].tolist() == [False]
+    position = next(i for i, place in enumerate(browser.widget.desk.queue.places) if place.key == "r3#2")
+    assert browser.ask("open", position=position)["teacher"] is None  # not scored
+    first = make(**about | {"teacher": scores()}, rng=np.random.default_rng(0))
+    first.ask("op", op=operation("segment", "r3", **segment()))
+    assert (first.ask("open", position=position)["teacher"] is None) is blind  # a repeat is as blind as the first
 
 
 def test_edges_snap_to_sound_and_to_scores_that_may_be_seen(make: Callable[..., Browser]) -> None:
@@ -519,7 +612,7 @@ def test_files_in_trouble_give_a_problem_and_not_an_exception(
         assert item["type"] == "item"
         assert words in item["problem"]
         assert item["readable"] is (position >= 2)  # silence and a changed length are warnings over a picture
-        assert item["duration_s"] == 2.0
+        assert item["duration_s"] == (1.0 if position == 3 else 2.0)  # the shorter: behind it is no sound
     assert browser.ask("list", text="", status="problem", page=0)["total"] == 4
     assert browser.do("note", "r0", text="gone")["type"] == "ack"  # labels go on
     sf.write(paths[0], 0.1 * np.sin(np.arange(2 * SR)), SR)
@@ -541,6 +634,53 @@ def test_a_file_that_changes_under_the_cursor_is_told_and_opens_anew(
     assert browser.ask("audio", recording="r0", start_s=0, end_s=1)["sr"] == SR
     path.unlink()
     assert "No such file" in browser.ask("tile", recording="r0", zoom=0, index=0)["text"]
+
+
+def test_a_table_that_says_a_little_more_than_the_file_has_plays_to_its_end(
+    make: Callable[..., Browser], recordings: pd.DataFrame
+) -> None:
+    browser = make(recordings=recordings.assign(duration_s=2.005))
+    item = browser.ask("hello")
+    assert (item["duration_s"], item["problem"]) == (2.0, None)
+    told = browser.ask("audio", recording="r0", start_s=2.0, end_s=2.005)
+    assert (told["type"], told["end_s"]) == ("audio", 2.0)
+    assert make(recordings=recordings.assign(duration_s=1.995)).ask("hello")["duration_s"] == 1.995
+
+
+def test_sound_that_is_not_decoded_yet_holds_up_no_other_recording(
+    make: Callable[..., Browser], recordings: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More requests than threads wait for a slow Ogg; labels and other files go on, and at last theirs are answered."""
+    gate, real = threading.Event(), media.read_frames
+    monkeypatch.setattr(media, "WAIT_S", 0.01)
+    monkeypatch.setattr(
+        media, "read_frames",
+        lambda handle, path, *range: (Path(path).suffix != ".ogg" or gate.wait(60)) and real(handle, path, *range),
+    )  # fmt: skip
+    sf.write(tmp_path / "slow.ogg", 0.1 * np.sin(np.arange(2 * SR)), SR)
+    paths = [str(tmp_path / "slow.ogg"), *recordings["path"][1:]]
+    browser = make(recordings=recordings.assign(path=paths))
+    asked = {"recording": "r0", "start_s": 0, "end_s": 2}
+    for number in range(100, 110):
+        browser.widget._handle_custom_msg({"type": "audio", "id": number, **asked}, [])
+    browser.widget._handle_custom_msg({"type": "tile", "id": 110, "recording": "r0", "zoom": 0, "index": 0}, [])
+    browser.widget._handle_custom_msg({"type": "peaks", "id": 111, "n": 4000, **asked}, [])
+    assert browser.ask("audio", recording="r1", start_s=0, end_s=2)["type"] == "audio"
+    assert browser.do("note", text="x")["type"] == "ack"
+    assert not [content for content, _ in browser.sent if content.get("id", 0) >= 100]
+    sound = browser.widget.media({"recording": "r0"})
+    gate.set()
+    assert sound.wait(timeout_s=60)
+    ended = threading.Event()
+    sound.when_read(sound.frames, ended.set)
+    assert ended.wait(60)
+    for _ in range(600):  # the scanning thread hands the last ones over
+        browser.widget.drain()
+        late = {content["id"]: content["type"] for content, _ in browser.sent if content.get("id", 0) >= 100}
+        if len(late) == 12:
+            break
+        threading.Event().wait(0.1)
+    assert late == dict.fromkeys(range(100, 110), "audio") | {110: "tile", 111: "peaks"}
 
 
 def test_silence_that_is_found_late_is_told(make: Callable[..., Browser], recordings: pd.DataFrame) -> None:
@@ -621,28 +761,8 @@ def test_recordings_are_registered_once_and_claims_with_them(make: Callable[...,
     assert store.recordings().set_index("recording")["claim"]["r0"] == "dog"
 
 
-# --- where the server finds a file ------------------------------------------------------------------------------------
-
-
-def test_the_server_path_is_quoted_and_only_below_its_folder(tmp_path: Path) -> None:
-    root = tmp_path / "srv"
-    assert server_path(str(root / "a b" / "ü#?.wav"), root) == "files/a%20b/%C3%BC%23%3F.wav"
-    assert server_path(str(root / ".." / "x.wav"), root) is None
-    assert server_path(str(root / ".cache" / "x.wav"), root) is None
-    assert server_path(str(root / "x.wav"), None) is None
-
-
-def test_the_servers_folder_is_found_or_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("JUPYTER_SERVER_ROOT", "VOILA_SERVER_URL", "VOILA_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    assert server_root(None) is None
-    monkeypatch.setenv("JUPYTER_SERVER_ROOT", str(tmp_path))
-    assert server_root(None) == tmp_path
-    monkeypatch.setenv("VOILA_BASE_URL", "/")
-    monkeypatch.chdir(tmp_path.parent)
-    assert server_root(None) == tmp_path.parent
-    assert server_root(tmp_path) == tmp_path
-
-
-def test_an_item_under_the_servers_folder_has_an_address(make: Callable[..., Browser], tmp_path: Path) -> None:
-    assert make(root=tmp_path).ask("hello")["url"] == "files/r0.wav"
+@pytest.mark.parametrize("name", [*RESERVED, " Truth "])
+def test_nobody_labels_under_a_name_of_the_replay(recordings: pd.DataFrame, store: Store, name: str) -> None:
+    with pytest.raises(AudiotkError, match=f"{name.strip()!r} stands for simulated labelers or the known truth"):
+        Entrance(recordings, CLASSES, store, (store, "example"), labeler=name)
+    assert store.operations().empty

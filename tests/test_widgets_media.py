@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from audiotk import audio
 from audiotk.errors import AudiotkError
+from audiotk.widgets import decoded
 from audiotk.widgets import media as module
-from audiotk.widgets.media import Media, Shelf, mel_hz, peaks_of, tile_frames, to_int16
+from audiotk.widgets.media import Media, NotYet, Shelf, mel_hz, peaks_of, to_int16
+from audiotk.widgets.mel import tile_frames
 
 SR = 16000
 NOISE = (np.random.default_rng(0).standard_normal(3 * SR) * 0.1).astype(np.float32)
@@ -84,6 +86,20 @@ def test_ranges_outside_of_the_recording_are_refused(noise: Media, bad: tuple[fl
             ask()
 
 
+def test_a_range_a_rounding_behind_the_end_is_put_on_it(tmp_path: Path) -> None:
+    """A table of recordings may say 10.005 s where the file has 10.000."""
+    found = Media(written(tmp_path / "n.wav", NOISE[: 16 * 512 * 5]))  # 2.56 s: tiles of 5.12 s, zoom 0, begin there
+    end = found.duration_s
+    chunk, start_s, end_s = found.chunk(end, end + 0.005)
+    assert (len(chunk), start_s, end_s) == (1, end - 1 / SR, end)
+    assert found.peaks(end + 0.01, end + 0.02, 5).pairs.shape == (5, 2)
+    tile_end = Media(written(tmp_path / "t.wav", np.tile(NOISE, 2)[: int(5.12 * SR)]))
+    assert tile_end.tile(0, 1).shape == (96, 1)
+    for bad in ((end + 0.05, end + 1), (end, end), (end, end - 1)):
+        with pytest.raises(AudiotkError, match="expected a range"):
+            found.chunk(*bad)
+
+
 # --- tiles ------------------------------------------------------------------------------------------------------------
 
 
@@ -94,7 +110,7 @@ def test_bands_are_those_of_librosa(sr: int) -> None:
 
 def twin_column(pcm: np.ndarray, sr: int, zoom: int, frame: int) -> np.ndarray:
     """One column of a tile, the slow way: the loudest of the windows spread over the frame."""
-    window, filters = module._analysis(sr)
+    window, filters = module.analysis(sr)
     size, hop = len(window), 0.01 * 4**zoom * sr
     each = min(max(1, int(np.ceil(hop / size))), 32) if zoom else 1
     best = np.zeros(96)
@@ -245,15 +261,89 @@ def test_what_is_decoded_is_answered_before_the_end(tmp_path: Path, monkeypatch:
     assert found.peaks(0, 3, 50).until_s == 3.0
 
 
+class Gate:
+    """Lets the first so many steps of a scan pass, and the rest when opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        self.opened, self.reads, real = threading.Event(), [0], module.read_frames
+
+        def slow(handle: Any, path: Any, first: int, last: int) -> np.ndarray:
+            if first >= at:
+                assert self.opened.wait(60)
+            self.reads.append(first)
+            return real(handle, path, first, last)
+
+        monkeypatch.setattr(module, "STEP", SR)
+        monkeypatch.setattr(module, "read_frames", slow)
+
+
+def test_the_wait_for_what_is_not_decoded_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, called = Gate(monkeypatch, SR), threading.Event()
+    found = Media(written(tmp_path / "n.ogg", NOISE), patience_s=0.01)
+    assert found.wait(SR, 60)
+    assert len(found.chunk(0, 1)[0]) == SR
+    asks = (lambda: found.chunk(0.5, 2.0), lambda: found.tile(0, 0), lambda: found.peaks(1.5, 2, 900))
+    for ask in asks:
+        with pytest.raises(NotYet, match=r"s of n\.ogg is still being decoded; try again") as told:
+            ask()
+    assert (told.value.media, told.value.frames) == (found, 2 * SR)
+    early = threading.Event()
+    found.when_read(SR, early.set)
+    assert early.is_set()  # was read before
+    found.when_read(2 * SR, called.set)
+    assert not called.is_set()
+    gate.opened.set()
+    assert called.wait(60)
+    assert found.wait(timeout_s=60)
+    for ask in asks:
+        ask()
+
+
+def test_what_waits_hears_of_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, called = Gate(monkeypatch, SR), threading.Event()
+    found = Media(written(tmp_path / "n.ogg", NOISE), patience_s=0.01)
+    found.when_read(3 * SR, called.set)
+    monkeypatch.setattr(module, "peaks_of", lambda *_: (_ for _ in ()).throw(AudiotkError("broken")))
+    gate.opened.set()
+    assert called.wait(60)
+    with pytest.raises(AudiotkError, match="broken"):
+        found.chunk(2, 3)
+
+
+@pytest.mark.parametrize("in_memory_s", [120.0, 0.5])
+def test_the_scan_of_what_is_put_away_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory_s: float) -> None:
+    monkeypatch.setattr(module, "IN_MEMORY_S", in_memory_s)
+    monkeypatch.setenv("AUDIOTK_CACHE", str(tmp_path / "cache"))
+    gate, called, told = Gate(monkeypatch, SR), threading.Event(), []
+    shelf = Shelf(size=1, on_scanned=lambda media: told.append(media.path.name))
+    found = shelf.get(written(tmp_path / "n.ogg", NOISE))
+    assert found.wait(SR, 60)
+    scans = [thread for thread in threading.enumerate() if thread.name == "audiotk-scan"]
+    found.when_read(3 * SR, called.set)
+    written(tmp_path / "m.wav", NOISE[:100])
+    shelf.get(tmp_path / "m.wav")
+    assert called.wait(60)  # who waits may ask again, of a recording opened anew
+    gate.opened.set()
+    for thread in scans:
+        thread.join(60)
+    assert "n.ogg" not in told
+    assert 2 * SR not in gate.reads
+    assert not list((tmp_path / "cache").rglob("*.i16"))
+    with pytest.raises(NotYet):
+        found.chunk(2, 3)
+    assert len(shelf.get(tmp_path / "n.ogg").chunk(0, 1)[0]) == SR
+    shelf.close()
+
+
 def test_old_decoded_files_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CACHE_BYTES", 1000)
+    monkeypatch.setattr(decoded, "CACHE_BYTES", 1000)
     folder = tmp_path / "pcm"
     folder.mkdir()
     for age, name in enumerate(("new.i16", "old.i16", "other.txt", ".killed.i16")):
         (folder / name).write_bytes(bytes(400))
         os.utime(folder / name, (1e9 - age, 1e9 - age))
     (folder / ".being-written.i16").write_bytes(bytes(400))
-    module._make_room(folder, 500)
+    decoded.make_room(folder, 500)
     assert {path.name for path in folder.iterdir()} == {"new.i16", "other.txt", ".being-written.i16"}
 
 

@@ -12,7 +12,9 @@ jams          w      labelers; one recording a file
 textgrid      w      one recording a file, a tier for each class. Praat
 ============  =====  ==================================================================================================
 
-:func:`to_operations` and :func:`from_store` take ranges into a store and out of it.
+:func:`to_operations` and :func:`from_store` take ranges into a store and out of it. All that a file can say of a
+recording is "these are its ranges" or "it is empty": that half of it was heard, or that one class of ten was decided,
+it cannot (:func:`from_store` warns, and does not call such a recording empty).
 
 Where one recording makes a file, a folder of them holds many, empty ones included. What is not listed for a format is
 not written by it. Nothing is guessed: a file that cannot be understood is refused with its name and the line.
@@ -49,8 +51,11 @@ from audiotk.formats.ranges import (
 )
 from audiotk.formats.tracks import read_audacity, read_raven, write_audacity, write_raven
 from audiotk.store import Store
+from audiotk.store.history import subtract
 from audiotk.store.operations import Operation, counts, make_operation
 from audiotk.tables import AudiotkError
+
+MISSED_S = 0.1  # a gap in what was heard that still counts as heard
 
 # --- DCASE and CSV ----------------------------------------------------------------------------------------------------
 
@@ -210,17 +215,79 @@ def write(ranges: Ranged, path: PathLike, format: str | None = None, **options: 
 # --- the store --------------------------------------------------------------------------------------------------------
 
 
-def from_store(store: Store, labelers: Sequence[str] | None = None, as_of: datetime | str | None = None) -> Ranges:
-    """The segments of a store, and as checked the recordings that somebody confirmed or in which he found nothing."""
-    segments, claims = store.segments(as_of=as_of), store.claims(as_of=as_of)
-    claims = claims[claims["verdict"].isin(["confirmed", "not_found"])]
-    segments, claims = (
-        part[part["labeler"].map(lambda name: counts(name, labelers)).astype(bool)] for part in (segments, claims)
+def from_store(
+    store: Store,
+    labelers: Sequence[str] | None = None,
+    as_of: datetime | str | None = None,
+    classes: Sequence[str] | None = None,
+    complete: bool = False,
+) -> Ranges:
+    """The segments of a store; checked are the recordings in which they are all that there is.
+
+    That is known if somebody heard the recording from start to end (but for gaps of 0.1 s) and decided on every class:
+    confirmed with a segment, not found, or a word on all classes; and if that holds for everyone with a segment in it.
+    Of other recordings with labels a file cannot say that there may be more; a warning counts them.
+
+    Parameters
+    ----------
+    store, labelers, as_of
+        The labels: whose (default: all, but for hidden repeats), and when (default: now).
+    classes
+        Which; default: all, also those that nobody named yet, so that it takes a word on all classes ("nothing else
+        here"). Give :func:`to_operations` the same.
+    complete
+        Leave out the segments in recordings that are not checked; then read back, the file says nothing new.
+    """
+    parts = store.segments(as_of=as_of), store.claims(as_of=as_of), store.heard(as_of=as_of)
+    segments, claims, heard = (
+        part[part["labeler"].map(lambda name: counts(name, labelers)).astype(bool)] for part in parts
     )
-    return Ranges(segments, tuple(sorted(set(claims["recording"]))))
+    if classes is not None:
+        segments = segments[segments["class_name"].isin(classes)]
+    done = _finished(segments, claims, heard, durations(store.recordings()), classes)
+    who = segments.groupby("recording")["labeler"].unique().to_dict()
+    checked = {name for name, one in done if all((name, other) in done for other in who.get(name, ()))}
+    if complete:
+        segments = segments[segments["recording"].isin(checked)]
+    elif rest := sorted({*segments["recording"], *claims.loc[claims["verdict"] != "open", "recording"]} - checked):
+        warnings.warn(
+            f"store: {len(rest)} recordings have labels, but were not heard from start to end, or not decided for "
+            f"{'every class (classes= names those that matter)' if classes is None else 'each of classes'}: there may "
+            f"be more than their segments, which a file cannot say (complete=True leaves them out); first {rest[:3]}",
+            stacklevel=2,
+        )
+    return Ranges(segments, tuple(sorted(checked)))
 
 
-def to_operations(ranges: Ranged, labeler: str, recordings: pd.DataFrame | None = None) -> list[Operation]:
+def _finished(
+    segments: pd.DataFrame,
+    claims: pd.DataFrame,
+    heard: pd.DataFrame,
+    lengths: dict[str, float],
+    classes: Sequence[str] | None,
+) -> set[tuple[str, str]]:
+    """(recording, labeler) of those who heard all of a recording and decided on each of `classes` (None: all) in it."""
+    marked = set(zip(segments["recording"], segments["labeler"], segments["class_name"], strict=True))
+    said: dict[tuple[str, str], dict[Any, bool]] = {}  # class (None: every class) -> whether it is decided
+    for row in claims.to_dict("records"):
+        key, name = (row["recording"], row["labeler"]), None if pd.isna(row["class_name"]) else row["class_name"]
+        there = name is None or (*key, name) in marked  # else "confirmed" says that it is somewhere
+        said.setdefault(key, {})[name] = row["verdict"] == "not_found" or (row["verdict"] == "confirmed" and there)
+    found = set()
+    for (recording, labeler), part in heard.groupby(["recording", "labeler"]):
+        key = str(recording), str(labeler)
+        words = said.get(key, {})
+        asked = [None, *words] if classes is None else classes
+        decided = bool(words) and all(words.get(name, words.get(None, False)) for name in asked)
+        pairs = part[["start_s", "end_s"]].to_numpy().tolist()
+        if decided and key[0] in lengths and not subtract([(0.0, lengths[key[0]])], pairs, MISSED_S):
+            found.add(key)
+    return found
+
+
+def to_operations(
+    ranges: Ranged, labeler: str, recordings: pd.DataFrame | None = None, classes: Sequence[str] | None = None
+) -> list[Operation]:
     """What a store has to append to hold `ranges`; a second time it changes nothing, not even what was edited since.
 
     Parameters
@@ -230,8 +297,10 @@ def to_operations(ranges: Ranged, labeler: str, recordings: pd.DataFrame | None 
     labeler
         Whose they are, where a range does not say.
     recordings
-        Recordings table. If given, every checked recording counts as heard from start to end, with all of its classes
-        marked: what is not in `ranges` is absent. Default: only the ranges are known.
+        Recordings table. If given, every checked recording counts as heard from start to end, with all that there is
+        marked: what is not in `ranges` is absent. Default: only the ranges are known. The file does not say which.
+    classes
+        With `recordings`: the classes that were looked for, and so may be absent. Default: whatever a class is.
 
     Raises
     ------
@@ -256,13 +325,16 @@ def to_operations(ranges: Ranged, labeler: str, recordings: pd.DataFrame | None 
     if missing := [name for name in ranges.checked if name not in lengths]:
         raise AudiotkError(f"store: {len(missing)} checked recordings are not in recordings, first {missing[0]!r}")
     who = table.groupby("recording")["labeler"].unique().to_dict()
+    found = set(zip(table["recording"], table["labeler"], table["class_name"], strict=True))
     for name in ranges.checked:
-        verdict = "confirmed" if name in who else "not_found"
         for one in who.get(name, [labeler]):
             whole = [[0.0, lengths[name]]]
             made.append(make_operation("heard", one, name, uuid=_key("heard", one, name), ranges=whole))
-            about = {"class_name": None, "verdict": verdict}
-            made.append(make_operation("claim", one, name, uuid=_key("claim", one, name), **about))
+            for class_name in [None] if classes is None else classes:
+                there = name in who if class_name is None else (name, one, class_name) in found
+                about = {"class_name": class_name, "verdict": "confirmed" if there else "not_found"}
+                key = _key("claim", one, name, *[] if class_name is None else [class_name])
+                made.append(make_operation("claim", one, name, uuid=key, **about))
     return made
 
 

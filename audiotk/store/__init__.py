@@ -21,9 +21,10 @@ import sqlalchemy as sa
 
 from audiotk.errors import AudiotkError
 from audiotk.store import upkeep
+from audiotk.store.appending import append_to, parts
 from audiotk.store.history import State, active, claim_rows, heard_ranges, judgement_rows, replay, segment_rows
 from audiotk.store.history import dataset_tables as tables_of
-from audiotk.store.operations import Operation, check_inside, check_operation
+from audiotk.store.operations import Operation, check_operation
 from audiotk.store.operations import make_operation as make_operation
 from audiotk.store.storage import StoreUnavailable as StoreUnavailable
 from audiotk.store.storage import (
@@ -35,41 +36,63 @@ from audiotk.store.storage import (
     prepare,
     shown,
     to_operation,
-    to_row,
+    use_log,
+    writable,
     writing,
 )
 from audiotk.store.storage import operations_table as table
 from audiotk.tables import segment_id
 
-CHUNK = 500  # names in one question to the database
 Moment = datetime | str | None
 
 
-def open_store(store: str | Path, create: bool = True) -> Store:
-    """Open the store at a path (``labels.sqlite``) or SQLAlchemy URL; a missing one is made if `create`.
+def open_store(store: str | Path, create: bool = True, read_only: bool = False) -> Store:
+    """Open the store at a path (``labels.sqlite``) or SQLAlchemy URL. To open and read it does not change its file.
+
+    Parameters
+    ----------
+    store
+        Where it is.
+    create
+        Make it if it is missing. False also opens what cannot be written, a read-only disk say, for reading.
+    read_only
+        Make nothing and refuse to append.
 
     Raises
     ------
     AudiotkError
         It cannot be opened or made, is damaged, is something else, or was written by a newer audiotk.
     """
-    return Store(place_of(store), create)
+    return Store(place_of(store), create, read_only)
+
+
+def operations_of(source: Store | str | Path) -> list[Operation]:
+    """All operations of a store, or of a Parquet file of :meth:`Store.export_parquet`, in their order."""
+    if isinstance(source, Store):
+        return upkeep.read_all(source._engine, source.url)
+    if str(source).endswith(".parquet"):
+        return upkeep.read_parquet(Path(source))
+    with open_store(source, read_only=True) as store:
+        return operations_of(store)
 
 
 class Store:
     """Operations of labelers in a database; see the module's docstring. Made by :func:`open_store`."""
 
-    def __init__(self, url: sa.URL, create: bool = True) -> None:
+    def __init__(self, url: sa.URL, create: bool = True, read_only: bool = False) -> None:
         self.url = url
-        self._engine = make_engine(url)
+        create = create and not read_only
+        self._read_only = read_only or not (create or writable(url))
+        self._engine = make_engine(url, self._read_only)
         self._lock = threading.Lock()  # one writer of this process at a time
         self._pid = os.getpid()
         with explained(url):
-            prepare(self._engine, url, create, self.backup)
+            prepare(self._engine, url, create, self._read_only, self.backup)
             with self._engine.connect() as connection:
                 query = sa.select(meta_table.c.value).where(meta_table.c.name == "id")
                 self.id = str(connection.execute(query).scalar())  # of this store, the same for everyone who opens it
         self._file = self._identity()
+        self._logs = False  # whether its file is known to have a write-ahead log
 
     def __repr__(self) -> str:
         return f"Store({shown(self.url)!r})"
@@ -90,7 +113,8 @@ class Store:
         """Write all `operations` or none, wait for the disk, and return their numbers.
 
         An operation whose uuid is there already with the same content is acknowledged again with its first number (so
-        after a lost answer the same ones may be sent again).
+        after a lost answer the same ones may be sent again); what is stored stays. An `at` in the past is kept, for
+        what was done offline; one to come becomes now.
 
         Raises
         ------
@@ -103,29 +127,15 @@ class Store:
         checked = [check_operation(operation) for operation in operations]
         if not checked:
             return []
+        if self._read_only:
+            raise StoreUnavailable(f"{shown(self.url)}: is open for reading only; make it writable and open it again")
         self._after_fork()
+        with explained(self.url), self._lock:
+            if not self._logs:
+                use_log(self.url)
+                self._logs = True
         with explained(self.url), self._lock, writing(self._engine) as connection:
-            known = self._known(connection, checked)
-            durations = self._durations(connection, {operation.recording for operation in checked})
-            last = connection.execute(sa.select(sa.func.max(table.c.seq))).scalar() or 0
-            new: list[dict[str, Any]] = []
-            numbers = []
-            for operation in checked:
-                if (found := known.get(operation.uuid)) is not None:
-                    _same(found[1], operation)
-                    numbers.append(found[0])
-                    continue
-                check_inside(operation, durations.get(operation.recording))
-                if operation.kind == "recording":
-                    durations[operation.recording] = operation.payload["duration_s"]
-                if operation.kind == "undo":
-                    _check_undo(operation, known)
-                row = to_row(last + len(new) + 1, operation)
-                new.append(row)
-                numbers.append(row["seq"])
-                known[operation.uuid] = (row["seq"], operation)
-            if new:
-                connection.execute(table.insert(), new)
+            numbers = append_to(connection, checked, shown(self.url))
             if self._identity() != self._file:
                 raise StoreUnavailable(f"{shown(self.url)}: was removed or replaced while open; open the store again")
         return numbers
@@ -133,32 +143,31 @@ class Store:
     def register(self, recordings: pd.DataFrame, claims: Mapping[str, str | None] | None = None) -> int:
         """Append what is new among `recordings` (see ``tables``) and `claims` (recording -> class); returns how many.
 
-        `claims` None keeps those that are registered.
+        A recording that `claims` does not name keeps the claim that is registered.
         """
         old = {row.pop("recording"): row for row in self.recordings().drop(columns="at").to_dict("records")}
         new = []
         for row in recordings.to_dict("records"):
             name = str(row["recording"])
             about = {key: row[key] for key in ("path", "duration_s", "sr", "group")}
-            about["claim"] = old.get(name, {}).get("claim") if claims is None else claims.get(name)
+            about["claim"] = ({} if claims is None else claims).get(name, old.get(name, {}).get("claim"))
             operation = make_operation("recording", "", name, **about)
             if operation.payload != old.get(name):
                 new.append(operation)
         self.append(new)
         return len(new)
 
-    def merge(self, source: Store | str | Path) -> int:
-        """Append the operations of another store, or of a Parquet file of :meth:`export_parquet`; returns how many.
+    def merge(self, source: Store | str | Path | Sequence[Operation]) -> int:
+        """Append the operations of another store or exported file (see :func:`operations_of`); returns how many.
 
-        Nothing is doubled: operations that are here already are passed over.
+        Nothing is doubled: operations that are here already are passed over, and so are registrations of recordings
+        that are registered here: their paths and claims stay. Of what a labeler said here and there the latest counts.
         """
-        if isinstance(source, Store):
-            other = source._read()
-        elif str(source).endswith(".parquet"):
-            other = upkeep.read_parquet(Path(source))
-        else:
-            with open_store(source, create=False) as opened:
-                other = opened._read()
+        other = operations_of(source) if isinstance(source, Store | str | Path) else source
+        with self._reading() as connection:
+            query = sa.select(table.c.recording).where(table.c.kind == "recording").distinct()
+            here = set(connection.execute(query).scalars())
+        other = [operation for operation in other if operation.kind != "recording" or operation.recording not in here]
         before = self._last()
         return sum(
             number > before
@@ -190,7 +199,7 @@ class Store:
         page = registered.group_by(table.c.recording).order_by(table.c.recording).limit(limit).offset(start)
         with self._reading() as connection:
             numbers = list(connection.execute(page).scalars())
-        found = [op for part in _parts(numbers) for op in self._read([table.c.seq.in_(part)])]
+        found = [op for part in parts(numbers) for op in self._read([table.c.seq.in_(part)])]
         rows = [{"recording": op.recording, **op.payload, "at": op.at} for op in found]
         rows.sort(key=lambda row: row["recording"])
         return _frame(rows, "recording path duration_s:float64 sr:int64 group claim:object at")
@@ -272,7 +281,8 @@ class Store:
     def export_parquet(self, path: str | Path, salvage: bool = False) -> tuple[int, int]:
         """Write all operations to a Parquet file (payload as JSON text); returns how many, and how many were lost.
 
-        With `salvage`, operations that cannot be read are left out and counted; without, they are an error.
+        With `salvage`, operations that cannot be read are left out and counted; without, they are an error. Never
+        overwrites.
         """
         return upkeep.export_parquet(self._engine, self.url, Path(path), salvage)
 
@@ -322,52 +332,6 @@ class Store:
         with self._reading() as connection:
             return int(connection.execute(sa.select(sa.func.max(table.c.seq))).scalar() or 0)
 
-    def _known(self, connection: sa.Connection, new: Sequence[Operation]) -> dict[str, tuple[int, Operation]]:
-        """Operations that are there of the uuids that `new` bears or takes back."""
-        wanted = {operation.uuid for operation in new}
-        wanted |= {operation.payload["target"] for operation in new if operation.kind == "undo"}
-        where = shown(self.url)
-        rows = (
-            row for part in _parts(wanted) for row in connection.execute(sa.select(table).where(table.c.uuid.in_(part)))
-        )
-        return {row.uuid: (row.seq, to_operation(row, where)) for row in rows}
-
-    def _durations(self, connection: sa.Connection, recordings: Iterable[str]) -> dict[str, float]:
-        """Seconds of each registered recording, by its last registration."""
-        where = shown(self.url)
-        found = {}
-        for part in _parts(recordings):
-            query = sa.select(table).where(table.c.kind == "recording", table.c.recording.in_(part))
-            for row in connection.execute(query.order_by(table.c.seq)):
-                found[row.recording] = to_operation(row, where).payload["duration_s"]
-        return found
-
-
-def _same(old: Operation, new: Operation) -> None:
-    """Refuse a uuid that came with other content; a new time or tool is no other content."""
-    at = old.at if new.at is None else new.at
-    names = ("kind", "labeler", "recording", "payload", "seen_teacher")
-    differ = [name for name in names if getattr(old, name) != getattr(new, name)] + ["at"] * (old.at != at)
-    if differ:
-        raise AudiotkError(
-            f"operation {new.uuid!r} is there already with other content ({', '.join(differ)} differ): "
-            "each operation needs a uuid of its own"
-        )
-
-
-def _check_undo(undo: Operation, known: Mapping[str, tuple[int, Operation]]) -> None:
-    name = undo.payload["target"]
-    if name not in known or name == undo.uuid:
-        raise AudiotkError(f"operation {undo.uuid!r}: there is no operation {name!r} to take back")
-    target = known[name][1]
-    if target.kind == "recording":
-        raise AudiotkError(f"operation {undo.uuid!r}: a registration is not taken back; register the recording again")
-    if (target.labeler, target.recording) != (undo.labeler, undo.recording):
-        raise AudiotkError(
-            f"operation {undo.uuid!r} of {undo.labeler!r} on {undo.recording!r} cannot take back "
-            f"what {target.labeler!r} did on {target.recording!r}"
-        )
-
 
 def _moment(as_of: datetime | str) -> int:
     try:
@@ -378,11 +342,6 @@ def _moment(as_of: datetime | str) -> int:
         raise AudiotkError(f"as_of: expected a date or time like 2026-01-31T12:00, got {as_of!r}")
     moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
     return microseconds(moment.to_pydatetime(warn=False))
-
-
-def _parts(names: Iterable[Any]) -> Iterator[list[Any]]:
-    ordered = sorted(names)
-    return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
 
 def _columns(operation: Operation) -> dict[str, Any]:

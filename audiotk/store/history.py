@@ -1,7 +1,8 @@
 """Replay of operations into the state they leave: pure functions, no files.
 
 An operation counts unless one that counts takes it back. Of several that say something about the same thing by the same
-labeler, the last that counts wins. Labelers never change each other's state.
+labeler, the latest that counts wins: the one that was done last (its `at`, then its number), which after a merge, or
+after work offline, is not the one that was stored last. Labelers never change each other's state.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -17,6 +19,7 @@ from audiotk.store.operations import UNDOABLE, Operation, check_inside, counts, 
 from audiotk.tables import SEGMENT_COLUMNS, check_annotations, check_segments, make_sources, segment_id
 
 TOUCH_S = 1e-6  # ranges closer than this are one
+NOW = datetime.max.replace(tzinfo=UTC)  # what has no time yet comes last
 Row = dict[str, Any]
 Ranges = list[tuple[float, float]]
 
@@ -59,7 +62,7 @@ class State:
 
 
 def undone(operations: Sequence[Operation]) -> set[str]:
-    """uuids of the operations that are taken back; an operation and what takes it back stand in their order."""
+    """uuids of the operations that are taken back; in the order of the store, so each before what takes it back."""
     dead: set[str] = set()
     for operation in reversed(operations):
         if operation.kind == "undo" and operation.uuid not in dead:
@@ -68,13 +71,17 @@ def undone(operations: Sequence[Operation]) -> set[str]:
 
 
 def active(operations: Sequence[Operation]) -> list[Operation]:
-    """The operations that count, in their order, without undos."""
+    """The operations that count, without undos, by the time they were done; given in the order of the store."""
     dead = undone(operations)
-    return [operation for operation in operations if operation.kind != "undo" and operation.uuid not in dead]
+    return _by_time(operation for operation in operations if operation.kind != "undo" and operation.uuid not in dead)
+
+
+def _by_time(operations: Iterable[Operation]) -> list[Operation]:
+    return sorted(operations, key=lambda operation: operation.at or NOW)
 
 
 def replay(recording: str, operations: Sequence[Operation], labeler: str | None = None) -> State:
-    """The state of one recording that its operations (in their order) leave; of one labeler, or of all."""
+    """The state that the operations on one recording, in the order of the store, leave; of one labeler, or of all."""
     about = [dict(operation.payload) for operation in operations if operation.kind == "recording"]
     mine = [operation for operation in operations if labeler is None or operation.labeler == labeler]
     counting = active(mine)
@@ -94,7 +101,7 @@ def replay(recording: str, operations: Sequence[Operation], labeler: str | None 
 
 def _undo_lists(operations: Sequence[Operation]) -> tuple[list[str], list[str]]:
     """What one labeler can undo, and redo: the undos made since his last other act."""
-    dead = undone(operations)
+    dead, operations = undone(operations), _by_time(operations)
     kinds = {operation.uuid: operation.kind for operation in operations}
     undoable = [op.uuid for op in operations if op.kind in UNDOABLE and op.uuid not in dead]
     last = max((place for place, op in enumerate(operations) if op.kind in UNDOABLE), default=-1)

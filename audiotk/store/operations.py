@@ -53,7 +53,7 @@ class Operation:
     recording
         Id of the recording.
     at
-        When, with time zone; None lets the store say now.
+        When it was done, with time zone; None lets the store say now.
     tool
         What wrote it, with its version.
     seen_teacher

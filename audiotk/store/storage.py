@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 import uuid as uuids
@@ -129,8 +130,8 @@ def to_operation(row: Sequence[Any], where: str) -> Operation:
     payload = {intern(name): value for name, value in json.loads(text).items()}
     if payload.get("class_name"):
         payload["class_name"] = intern(payload["class_name"])
-    when = EPOCH + timedelta(microseconds=at)
-    return Operation(uuid, intern(kind), intern(labeler), intern(recording), payload, when, intern(tool), seen_teacher)
+    about = intern(kind), intern(labeler), intern(recording)
+    return Operation(uuid, *about, payload, moment_of(at), intern(tool), seen_teacher)
 
 
 def crc_of(
@@ -139,6 +140,11 @@ def crc_of(
     """CRC-32 of a row's columns; none of the texts holds the NUL that separates them."""
     text = f"{seq}\0{uuid}\0{kind}\0{labeler}\0{recording}\0{at}\0{tool}\0{int(bool(seen))}\0{payload}"
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def moment_of(microseconds: int) -> datetime:
+    """The moment so many microseconds after the beginning of 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def microseconds(moment: datetime) -> int:
@@ -202,18 +208,39 @@ def damaged(where: str, reason: str) -> StoreDamaged:
 # --- connections ------------------------------------------------------------------------------------------------------
 
 
-def connect_sqlite(path: str, create: bool = False) -> sqlite3.Connection:
-    """A connection whose commits are on the disk when they return; without `create` a missing file is an error."""
-    address = f"file:{quote(path)}?mode={'rwc' if create else 'rw'}"
+def connect_sqlite(path: str, how: str = "mode=rw") -> sqlite3.Connection:
+    """A connection whose commits are on the disk when they return; `how` as in SQLite's URIs."""
+    address = f"file:{quote(path)}?{how}"
     connection = sqlite3.connect(
         address, uri=True, timeout=PATIENCE_S, check_same_thread=False, isolation_level=None, cached_statements=256
     )
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA fullfsync=1")  # macOS
+    connection.execute("PRAGMA cell_size_check=1")  # finds more of the damage while reading
     return connection
 
 
-def make_engine(url: sa.URL) -> sa.Engine:
+def connect_reading(path: str) -> sqlite3.Connection:
+    """A connection that changes neither the file nor what lies beside it."""
+    if Path(f"{path}-wal").exists():  # of others who have it open, or were killed: closing must not clear it away
+        return connect_sqlite(path, "mode=ro")
+    if not _may_write(Path(path)):
+        return connect_sqlite(path, "mode=ro&immutable=1")  # without the lock and log beside it that cannot be made
+    connection = connect_sqlite(path)
+    connection.execute("PRAGMA query_only=1")
+    return connection
+
+
+def writable(url: sa.URL) -> bool:
+    """Whether a store may be written, as far as its file tells; what is missing may be."""
+    return url.get_backend_name() != "sqlite" or _may_write(Path(str(url.database)))
+
+
+def _may_write(path: Path) -> bool:
+    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def make_engine(url: sa.URL, read_only: bool = False) -> sa.Engine:
     """An engine for `url`: any thread may take a connection; ``write=True`` among its options takes the write lock."""
     if url.get_backend_name() != "sqlite":
         try:
@@ -221,9 +248,12 @@ def make_engine(url: sa.URL) -> sa.Engine:
         except ModuleNotFoundError as err:
             raise AudiotkError(f"{shown(url)}: needs psycopg: pip install 'audiotk[scale]'") from err
     path = str(url.database)
-    engine = sa.create_engine(
-        url, creator=lambda: connect_sqlite(path), poolclass=sa.pool.QueuePool, pool_timeout=PATIENCE_S
-    )
+    if read_only:  # each time anew: what is right depends on who else has it open
+        engine = sa.create_engine(url, creator=lambda: connect_reading(path), poolclass=sa.pool.NullPool)
+    else:
+        engine = sa.create_engine(
+            url, creator=lambda: connect_sqlite(path), poolclass=sa.pool.QueuePool, pool_timeout=PATIENCE_S
+        )
     sa.event.listen(engine, "begin", _begin)
     return engine
 
@@ -246,22 +276,28 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 
-def prepare(engine: sa.Engine, url: sa.URL, create: bool, backup: Callable[[Path], object]) -> None:
+def prepare(engine: sa.Engine, url: sa.URL, create: bool, read_only: bool, backup: Callable[[Path], object]) -> None:
     """Make the tables where there are none, and bring an older schema up to date (after a backup, for a file).
 
     Raises
     ------
     AudiotkError
-        Nothing is there and `create` is false, it is something else than a store, or a newer audiotk wrote it.
+        Nothing is there and `create` is false, it is something else than a store, a newer audiotk wrote it, or an
+        older one and it is `read_only`.
     """
     if engine.dialect.name == "sqlite":
-        _prepare_file(Path(str(url.database)), create)
+        _make_file(Path(str(url.database)), create)
     with engine.connect() as connection:
         version = _version(connection, url)
     if version == 0 and not create:
         raise AudiotkError(f"{shown(url)}: holds no annotation store; check the name, or open it with create=True")
     if version == SCHEMA:
         return
+    if read_only:
+        raise AudiotkError(
+            f"{shown(url)}: was written by an older audiotk (schema {version}); open it once for writing"
+        )
+    use_log(url)
     if 0 < version < SCHEMA and engine.dialect.name == "sqlite":
         keep = Path(f"{url.database}.schema{version}")
         if not keep.exists():
@@ -280,19 +316,25 @@ def prepare(engine: sa.Engine, url: sa.URL, create: bool, backup: Callable[[Path
         connection.execute(meta_table.update().where(meta_table.c.name == "schema").values(value=str(SCHEMA)))
 
 
-def _prepare_file(path: Path, create: bool) -> None:
-    """Make the file, and set its write-ahead log, which lets readers go on while one writes."""
-    if not path.exists():
-        if not create:
-            raise AudiotkError(f"{path}: is not there; check the name, or open it with create=True")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as err:
-            raise StoreUnavailable(f"{path}: its folder cannot be made: {err.strerror or err}") from err
+def _make_file(path: Path, create: bool) -> None:
+    """Make an empty file if it is missing."""
+    if path.exists():
+        return
+    if not create:
+        raise AudiotkError(f"{path}: is not there; check the name, or open it with create=True")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise StoreUnavailable(f"{path}: its folder cannot be made: {err.strerror or err}") from err
+    connect_sqlite(str(path), "mode=rwc").close()
+
+
+def use_log(url: sa.URL) -> None:
+    """Set the write-ahead log of a file that is to be written: with it, readers go on while one writes."""
     deadline = time.monotonic() + PATIENCE_S
-    while True:  # SQLite does not wait by itself when several processes set the log at once
+    while url.get_backend_name() == "sqlite":  # SQLite does not wait by itself when several processes set it at once
         try:
-            with closing(connect_sqlite(str(path), create)) as connection:
+            with closing(connect_sqlite(str(url.database))) as connection:
                 if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                     connection.execute("PRAGMA journal_mode=WAL").fetchone()
             return

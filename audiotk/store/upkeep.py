@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic
 from audiotk.store.operations import Operation, check_operation
-from audiotk.store.storage import StoreDamaged, check_row, connect_sqlite, explained, shown, to_operation
+from audiotk.store.storage import StoreDamaged, check_row, connect_reading, damaged, explained, shown, to_operation
 from audiotk.store.storage import operations_table as table
 
 CHUNK = 20_000  # operations held at once
 SHOWN = 20  # problems told in words
+INDEXES = {"operations_by_recording": "recording", "sqlite_autoindex_operations_1": "uuid"}  # with all operations
 PARQUET = pa.schema(
     [
         ("seq", pa.int64()), ("uuid", pa.string()), ("kind", pa.string()), ("labeler", pa.string()),
@@ -92,7 +93,7 @@ def backup(url: sa.URL, path: Path) -> Path:
         raise AudiotkError(f"{path}: is there already and will not be overwritten")
     with explained(url), atomic(path, overwrite=False) as draft:
         try:
-            with closing(connect_sqlite(str(url.database))) as source, closing(sqlite3.connect(draft)) as target:
+            with closing(connect_reading(str(url.database))) as source, closing(sqlite3.connect(draft)) as target:
                 source.backup(target)
                 target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
         finally:
@@ -105,51 +106,76 @@ def backup(url: sa.URL, path: Path) -> Path:
 
 
 def export_parquet(engine: sa.Engine, url: sa.URL, path: Path, salvage: bool = False) -> tuple[int, int]:
-    """Write all operations to a Parquet file; returns how many were written and how many could not be read."""
+    """Write all operations to a new Parquet file; returns how many were written and how many could not be read."""
+    if path.exists():
+        raise AudiotkError(f"{path}: is there already and will not be overwritten")
     written = lost = 0
-    with atomic(path) as draft, pq.ParquetWriter(draft, PARQUET) as file:
-        last = _last(engine, url, salvage)
-        for start in range(1, last + 1, CHUNK):
-            stop = min(start + CHUNK, last + 1)
-            rows = list(_span(engine, url, start, stop, salvage))
+    with atomic(path, overwrite=False) as draft, pq.ParquetWriter(draft, PARQUET) as file:
+        for rows, missing in _parts(engine, url, salvage):
             columns = {name: [getattr(row, name) for row in rows] for name in PARQUET.names}
             columns["at"] = pa.array(columns["at"], pa.int64()).cast(pa.timestamp("us", "UTC"))
             file.write_table(pa.table(columns, schema=PARQUET))
-            written += len(rows)
-            lost += stop - start - len(rows)
+            written, lost = written + len(rows), lost + missing
     return written, lost
 
 
-def _last(engine: sa.Engine, url: sa.URL, salvage: bool) -> int:
-    """The largest number; from an index if the table's own end cannot be read."""
-    questions = ["SELECT max(seq) FROM operations"]
-    if salvage and engine.dialect.name == "sqlite":
-        questions.append("SELECT max(seq) FROM operations INDEXED BY operations_by_recording WHERE recording > ''")
+def read_all(engine: sa.Engine, url: sa.URL) -> list[Operation]:
+    """All operations in their order, or :class:`StoreDamaged` if any is missing."""
+    return [to_operation(row, shown(url)) for rows, _ in _parts(engine, url) for row in rows]
+
+
+def _parts(engine: sa.Engine, url: sa.URL, salvage: bool = False) -> Iterator[tuple[list[Any], int]]:
+    """Some operations at a time, and how many are missing among them."""
+    with explained(url), engine.connect() as connection:
+        last = _last(connection, url, salvage)
+        for start in range(1, last + 1, CHUNK):
+            stop = min(start + CHUNK, last + 1)
+            rows = list(_span(connection, url, start, stop, salvage))
+            yield rows, stop - start - len(rows)
+
+
+def _last(connection: sa.Connection, url: sa.URL, salvage: bool) -> int:
+    """The largest number that the table or an index knows: each may have lost its end."""
+    questions, bound = ["SELECT max(seq) FROM operations"], None
+    if connection.dialect.name == "sqlite":
+        questions += [f"{questions[0]} INDEXED BY {name} WHERE {column} > ''" for name, column in INDEXES.items()]
+        bound = Path(str(url.database)).stat().st_size  # more operations than bytes there are none
+    found = []
     for question in questions:
         try:
-            with explained(url), engine.connect() as connection:
-                return int(connection.exec_driver_sql(question).scalar() or 0)
+            with explained(url):
+                number = connection.exec_driver_sql(question).scalar() or 0
+            if not isinstance(number, int) or (bound and number > bound):
+                raise damaged(shown(url), f"operation number {number!r}")
+            found.append(number)
         except StoreDamaged:
-            if question == questions[-1]:
+            if not salvage or (question == questions[-1] and not found):
                 raise
-    return 0
+    return max(found)
 
 
-def _span(engine: sa.Engine, url: sa.URL, start: int, stop: int, salvage: bool) -> Iterator[Any]:
-    """Rows numbered `start` to `stop` - 1; with `salvage`, halves again and again around what is unreadable."""
-    query = sa.select(table).where(table.c.seq >= start, table.c.seq < stop).order_by(table.c.seq)
+def _span(connection: sa.Connection, url: sa.URL, start: int, stop: int, salvage: bool) -> Iterator[Any]:
+    """Rows numbered `start` to `stop` - 1; with `salvage`, halves again and again around what is unreadable.
+
+    Numbers have no gaps, in no database (see `appending`): a row that does not come is one that cannot be read. SQLite
+    passes over parts of a damaged file without a word, and still finds a row there that is asked for alone.
+    """
+    alone = stop - start == 1
+    numbers = [table.c.seq == start] if alone else [table.c.seq >= start, table.c.seq < stop]
     try:
-        with explained(url), engine.connect() as connection:
-            found = connection.execute(query).all()
+        with explained(url):
+            found = connection.execute(sa.select(table).where(*numbers).order_by(table.c.seq)).all()
         for row in found:
             check_row(row, shown(url))
+        if [row.seq for row in found] != list(range(start, stop)):
+            raise damaged(shown(url), f"operations between {start} and {stop - 1} are missing or out of order")
     except StoreDamaged:
         if not salvage:
             raise
-        if stop - start > 1:
+        if not alone:
             middle = (start + stop) // 2
-            yield from _span(engine, url, start, middle, salvage)
-            yield from _span(engine, url, middle, stop, salvage)
+            yield from _span(connection, url, start, middle, salvage)
+            yield from _span(connection, url, middle, stop, salvage)
         return
     yield from found
 

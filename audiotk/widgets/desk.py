@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 
 from audiotk.store import Store, StoreUnavailable
 from audiotk.store.history import State
 from audiotk.store.operations import AGAIN, Operation, check_operation
 from audiotk.tables import AudiotkError
-from audiotk.widgets.media import FLOOR_DB, TOP_DB, Media, mel_hz
+from audiotk.widgets.media import Media
+from audiotk.widgets.mel import FLOOR_DB, TOP_DB, mel_hz
 from audiotk.widgets.queue import Place, Queue
 from audiotk.widgets.teacher import Teacher
 
 GRACE_S = 0.001  # an end may lie this much behind the recording's and is put on it
 MOST_SEGMENTS = 5000  # of one recording in a message: about 1 MB
+OLDEST = timedelta(days=30)  # that a browser may have kept an act; behind it its clock is not believed
 KINDS = ("segment", "delete", "claim", "heard", "note", "undo")
+
+
+class Elsewhere(AudiotkError):
+    """A recording that is not in this queue: another notebook's, perhaps, with the same store and labeler."""
 
 
 class Desk:
@@ -41,8 +46,6 @@ class Desk:
         Scores, and whether they stay hidden until the labeler has said something about a recording.
     others
         Whether segments of other labelers are shown.
-    root
-        The folder that the notebook server serves.
     """
 
     def __init__(
@@ -56,14 +59,17 @@ class Desk:
         teacher: Teacher | None = None,
         blind: bool = False,
         others: bool = False,
-        root: Path | None = None,
     ) -> None:
         self.labeler, self.classes, self.store, self.about, self.claims = labeler, classes, store, about, claims
-        self.teacher, self.blind, self.others, self.root = teacher, blind, others, root
+        self.teacher, self.blind, self.others = teacher, blind, others
         self.lock = threading.RLock()
         titles = {name: str(row.get("title", name)) for name, row in about.items()}
         self.queue = Queue(places, titles, claims, self._statuses)
-        self._revealed: set[str] = set()
+        self._keys: dict[str, list[str]] = {}  # of a recording: a hidden repeat has one of its own
+        for place in places:
+            self._keys.setdefault(place.recording, []).append(place.key)
+        self._revealed: set[str] = set()  # keys whose scores are not, or no longer, hidden
+        self._shown_at: dict[str, datetime] = {}  # recording -> when its scores were first shown
 
     def item(self, position: int, media: Media | None, problem: str | None) -> tuple[dict[str, Any], list[bytes]]:
         """One recording of the queue, all that the browser needs to show it."""
@@ -71,16 +77,16 @@ class Desk:
         about, title = self.about[place.recording], self.queue.titles[place.recording]
         state = self.state(place.key)
         sr = int(about["sr"] if media is None else media.sr)
+        duration_s = float(about["duration_s"])
         told: dict[str, Any] = {
             "position": position,
             "title": title,
-            "duration_s": float(about["duration_s"]),
+            "duration_s": duration_s if media is None else min(duration_s, media.duration_s),  # behind it is no sound
             "sr": sr,
         }
         if problem is None and (count := len(state.segments)) > MOST_SEGMENTS:
             problem = f"only the first {MOST_SEGMENTS:,} of {count:,} segments are shown here; all are in the store"
         told |= {"claim": self.claims.get(place.recording), "problem": problem, "readable": media is not None}
-        told |= {"url": None if media is None else server_path(about["path"], self.root)}
         told |= {"mel_hz": [round(float(hz), 1) for hz in mel_hz(sr)], "tile_db": [FLOOR_DB, TOP_DB]}
         told |= self.told_state(place.key, state)
         teacher, buffers = self.revealed(place.key, state) or (None, [])
@@ -106,7 +112,7 @@ class Desk:
         return told | {"undoable": state.undoable[-MOST_SEGMENTS:], "redoable": state.redoable[-MOST_SEGMENTS:]}
 
     def revealed(self, key: str, state: State | None = None) -> tuple[dict[str, Any], list[bytes]] | None:
-        """The teacher's scores of a recording, if there are any and they may be shown."""
+        """The teacher's scores of a recording for the browser, if there are any and they may be shown."""
         if self.teacher is None or not self.may_see(key, state):
             return None
         found = self.teacher.of(self._recording(key))
@@ -122,6 +128,10 @@ class Desk:
         }
         return told, [scores.tobytes(), times.tobytes()]
 
+    def showed_teacher(self, key: str) -> None:
+        """Remember that the labeler is shown the scores of a recording from now on."""
+        self._shown_at.setdefault(self._recording(key), datetime.now(UTC))
+
     def append(self, op: Mapping[str, Any]) -> dict[str, Any]:
         """Write one operation of the browser and wait for the disk; returns the acknowledgement or the refusal."""
         uuid = op.get("uuid")
@@ -129,8 +139,9 @@ class Desk:
             operation = self._operation(op)
             number = self.store.append([operation])[0]
         except AudiotkError as err:
-            retry = isinstance(err, StoreUnavailable)
-            return {"type": "nack", "uuid": uuid, "text": str(err), "retry": retry}
+            retry = isinstance(err, StoreUnavailable | Elsewhere)
+            elsewhere = {"elsewhere": True} if isinstance(err, Elsewhere) else {}
+            return {"type": "nack", "uuid": uuid, "text": str(err), "retry": retry, **elsewhere}
         told: dict[str, Any] = {"type": "ack", "uuid": uuid, "seq": number}
         try:
             state = self.state(op["recording"])
@@ -157,10 +168,11 @@ class Desk:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _recording(self, key: Any) -> str:
-        place = self.queue.by_key.get(key)
-        if place is None:
-            raise AudiotkError(f"recording {key!r} is not in the queue of this labeler; run the cell again")
-        return place.recording
+        if not isinstance(key, str):
+            raise AudiotkError(f"recording: expected its name, got {key!r:.80}")
+        if key not in self.queue.by_key:
+            raise Elsewhere(f"recording {key!r} is not in the queue of this labeler; run the cell that shows it")
+        return self.queue.by_key[key].recording
 
     def _name(self, key: str) -> str:
         """Who labels at a place: hidden repeats are kept apart from the first labels."""
@@ -186,14 +198,30 @@ class Desk:
             raise AudiotkError(f"operation: expected one of {', '.join(KINDS)} with a payload, got {kind!r:.80}")
         recording = self._recording(op.get("recording"))
         duration_s = float(self.about[recording]["duration_s"])
-        seen = self.teacher is not None and (not self.blind or op.get("seen_teacher") is True)
+        at = _moment(op.get("at_client"))
         operation = Operation(
-            op.get("uuid", ""), kind, self._name(op["recording"]), recording, _within(payload, duration_s),
-            seen_teacher=seen,
+            op.get("uuid", ""), kind, self._name(op["recording"]), recording, _within(payload, duration_s), at,
+            seen_teacher=op.get("seen_teacher") is True or self._seen(op["recording"], at),
         )  # fmt: skip
         operation = check_operation(operation)
         self._check_class(operation)
         return operation
+
+    def _seen(self, key: str, at: datetime) -> bool:
+        """Whether the labeler had been shown scores of this recording at that time, as far as the kernel knows.
+
+        What the browser shows now, it says itself; this adds what was shown at the other place of a hidden repeat,
+        by this kernel or, as the store tells, by one before.
+        """
+        recording = self._recording(key)
+        if recording in self._shown_at and self._shown_at[recording] <= at:
+            return True
+        if len(self._keys[recording]) == 1:
+            return False
+        opens = self.blind and self.teacher is not None and self.teacher.of(recording) is not None  # any label does
+        names = {self._name(other) for other in self._keys[recording] if other != key}
+        told = pd.concat([self.store.operations(recording, name) for name in names])
+        return bool((told["kind"].ne("heard") & told["at"].le(at) & (told["seen_teacher"] | opens)).any())
 
     def _check_class(self, operation: Operation) -> None:
         """A class has to be in the list, unless the label that is changed or claimed has it already."""
@@ -222,23 +250,15 @@ class Desk:
         return found
 
 
-def server_root(root: str | Path | None) -> Path | None:
-    """The folder that the notebook server serves: as given, or as Jupyter and Voila tell; None if nobody says."""
-    if root is not None:
-        return Path(root).absolute()
-    if "VOILA_SERVER_URL" in os.environ or "VOILA_BASE_URL" in os.environ:
-        return Path.cwd()  # Voila serves the folder of the notebook, where its kernel starts
-    told = os.environ.get("JUPYTER_SERVER_ROOT")
-    return Path(told).expanduser().absolute() if told else None
-
-
-def server_path(path: str, root: Path | None) -> str | None:
-    """Where the server offers a file, relative to its base URL, or None: it lies elsewhere, or is hidden."""
-    place = Path(os.path.abspath(path))  # not resolved: the server follows links itself
-    if root is None or not place.is_relative_to(root):
-        return None
-    parts = place.relative_to(root).parts
-    return None if any(part.startswith(".") for part in parts) else "files/" + "/".join(map(quote, parts))
+def _moment(told: Any) -> datetime:
+    """When something was done, as a browser says (ISO 8601, or ms since 1970); now if that cannot be."""
+    now = datetime.now(UTC)
+    try:
+        is_number = isinstance(told, int | float)
+        moment = datetime.fromtimestamp(told / 1000, UTC) if is_number else datetime.fromisoformat(told)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return now
+    return moment if moment.tzinfo is not None and now - OLDEST <= moment <= now else now
 
 
 def _status(state: State, claim: str | None, duration_s: float) -> str:

@@ -16,6 +16,8 @@ from audiotk.tables import AudiotkError
 from audiotk.widgets.base import Plain, headless
 from audiotk.widgets.labeler import SegmentLabeler
 
+RESERVED = ("truth", "replayed", "second")  # names in tables of labelers who are not persons
+
 
 class Entrance(Plain):
     """A :class:`SegmentLabeler` for whoever gives a name; before that, and where nobody is, an example of others' work.
@@ -77,10 +79,13 @@ class Entrance(Plain):
         Raises
         ------
         AudiotkError
-            It is no name, or that of the example; or the store cannot be opened.
+            It is no name, that of the example, or one in RESERVED; or the store cannot be opened.
         """
         if labeler.strip() == self._example[1]:
             raise AudiotkError(f"labeler: {labeler.strip()!r} is the name of the recorded example; give your own")
+        if labeler.strip().casefold() in RESERVED:
+            told = "stands for simulated labelers or the known truth beside whom yours are compared"
+            raise AudiotkError(f"labeler: the name {labeler.strip()!r} {told}; give another, such as your own")
         self.desk = self._make(self._own, labeler)
         if self.box is not None:
             self.box.children = [self.desk.widget]

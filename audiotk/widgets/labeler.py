@@ -17,8 +17,8 @@ import traitlets
 from audiotk.store import Store, open_store
 from audiotk.store.operations import AGAIN
 from audiotk.tables import AudiotkError, Dataset, check_recordings
-from audiotk.widgets.base import COLOURS, Answer, AudioWidget, Plain, need
-from audiotk.widgets.desk import Desk, server_root
+from audiotk.widgets.base import COLOURS, Answer, AudioWidget, Plain, checked_settings, need
+from audiotk.widgets.desk import Desk
 from audiotk.widgets.media import Media
 from audiotk.widgets.queue import disagreement, make_places, uncertainty
 from audiotk.widgets.teacher import Teacher
@@ -54,9 +54,6 @@ class SegmentLabeler(Plain):
         The teacher's scores of a recording stay hidden until the labeler has said something about it.
     claims
         Recording -> class that its noisy label claims (None or NaN: none); a Series or a mapping.
-    root
-        The folder that the notebook server serves, so that browsers fetch long sound from there; found out by itself
-        under Jupyter and Voila. Sound that the server does not give comes from the kernel.
     others
         Also show the segments of other labelers.
     settings
@@ -79,7 +76,6 @@ class SegmentLabeler(Plain):
         teacher: pd.DataFrame | None = None,
         blind: bool = True,
         claims: pd.Series | Mapping[str, str] | None = None,
-        root: str | Path | None = None,
         repeats: float = 0.0,
         rng: np.random.Generator | None = None,
         others: bool = False,
@@ -88,15 +84,14 @@ class SegmentLabeler(Plain):
         table = check_recordings(recordings.recordings if isinstance(recordings, Dataset) else recordings)
         if table.empty:
             raise AudiotkError("recordings: expected at least one to label, got an empty table")
-        self.settings, names = _checked_settings(settings), _checked_classes(classes)
+        self.settings, names = checked_settings(settings, SETTINGS), _checked_classes(classes)
         who, claimed = _checked_name(labeler), _checked_claims(claims, table, names)
         scores = None if teacher is None else Teacher(teacher, names)
         self.store = store if isinstance(store, Store) else open_store(store)
         self.store.register(table, None if claims is None else claimed)
         about: dict[str, Any] = {str(row["recording"]): row for row in table.to_dict("records")}
         places = make_places(list(about), order, rng, self._worth(order, scores, claimed), repeats)
-        hidden, where = blind and scores is not None, server_root(root)
-        self.desk = Desk(who, names, self.store, about, claimed, places, scores, hidden, others, where)
+        self.desk = Desk(who, names, self.store, about, claimed, places, scores, blind and scores is not None, others)
         self.desk.queue.go_to_first_open()
         self.order, self.repeats = order, repeats
 
@@ -215,12 +210,13 @@ class LabelerWidget(AudioWidget):
     def answer_op(self, message: Mapping[str, Any]) -> Answer:
         """Write an operation; the answer comes when the disk has it."""
         op = need(message, "op", dict)
-        hidden = op.get("recording") in self.paths and not self.desk.may_see(op["recording"])
+        is_known = isinstance(op.get("recording"), str) and op["recording"] in self.paths
+        hidden = is_known and not self.desk.may_see(op["recording"])
         answer = self.desk.append(op)
         number = {"id": message["id"]} if "id" in message else {}
         self.tell({**number, **answer})
         if answer["type"] == "nack":
-            if not answer["retry"] and op.get("recording") in self.paths:
+            if not answer["retry"] and is_known:
                 self.tell({"type": "state", **self.desk.told_state(op["recording"])})
             return None
         self._tell_queue()
@@ -228,6 +224,7 @@ class LabelerWidget(AudioWidget):
             self.tell({"type": "state", **self.desk.told_state(op["recording"])})
         if hidden and (teacher := self.desk.revealed(op["recording"])) is not None:
             self.tell({"type": "teacher", "recording": op["recording"], **teacher[0]}, teacher[1])
+            self.desk.showed_teacher(op["recording"])
         return None
 
     def answer_snap(self, message: Mapping[str, Any]) -> Answer:
@@ -240,7 +237,10 @@ class LabelerWidget(AudioWidget):
         following = self.desk.queue.neighbour(1)
         if following is not None:
             self.later(lambda: self._prefetch(following))
-        return self._item(position)
+        content, buffers = self._item(position)
+        if content["teacher"] is not None:
+            self.desk.showed_teacher(content["recording"])
+        return content, buffers
 
     def _prefetch(self, position: int) -> None:
         content, buffers = self._item(position)
@@ -296,12 +296,6 @@ def _checked_classes(classes: Sequence[str]) -> list[str]:
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise AudiotkError(f"classes: expected at least one name, each once, got {names!r:.200}")
     return names
-
-
-def _checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    if unknown := set(settings or {}) - set(SETTINGS):
-        raise AudiotkError(f"settings: expected any of {', '.join(SETTINGS)}; got {', '.join(sorted(unknown))}")
-    return SETTINGS | dict(settings or {})
 
 
 def _checked_claims(claims: Any, recordings: pd.DataFrame, classes: Sequence[str]) -> dict[str, str]:

@@ -7,15 +7,11 @@ background thread; what can be answered before it ends, is. Formats without exac
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from io import FileIO
 from math import ceil, gcd
 from pathlib import Path
@@ -25,19 +21,20 @@ import scipy.fft
 
 from audiotk import audio
 from audiotk.decode import CONTEXT, open_sound, read_frames
-from audiotk.files import atomic, cache_dir
+from audiotk.files import atomic
 from audiotk.tables import AudiotkError
+from audiotk.widgets.decoded import cache_file, make_room, write_all
+from audiotk.widgets.mel import END_S, FLOOR_DB, HOP_S, MELS, TILE, TOP_DB, analysis, tile_frames
+from audiotk.widgets.mel import mel_hz as mel_hz
 
 BLOCK = 256  # samples behind one stored pair of peaks
 STEP = 1 << 20  # samples read at a time; a multiple of BLOCK
-MELS, TILE, HOP_S, ZOOMS = 96, 512, 0.01, 10  # zoom z: frames of HOP_S * 4**z, TILE of them in a tile
-FLOOR_DB, TOP_DB = -90.0, -10.0  # dB re a full-scale sine at which a tile is 0 and 255
 WINDOWS = 32  # windows that are looked at in one frame, at most
 CHUNK = 900_000  # samples in one message: 1.8 MB
 MOST_PEAKS = 4000
 SLOWEST, FASTEST = 8000, 48_000  # sample rates that every browser plays
 IN_MEMORY_S = 120.0  # decoded sound up to this length stays in memory
-CACHE_BYTES = 8 << 30  # decoded sound on the disk, the oldest goes first
+WAIT_S = 0.5  # a thread that answers a browser waits so long for sound that is not decoded yet
 SEEKABLE = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC")
 
 
@@ -51,6 +48,19 @@ class Peaks:
     pairs: np.ndarray
 
 
+class NotYet(AudiotkError):
+    """Sound was asked for that is not decoded yet; `media.when_read(frames, ...)` tells when it is."""
+
+    def __init__(self, media: Media, frames: int) -> None:
+        at = f"{frames / media.sr:.1f} s of {media.path.name}"
+        super().__init__(f"the sound up to {at} is still being decoded; try again in a moment")
+        self.media, self.frames = media, frames
+
+
+class _Closed(Exception):
+    """Ends the scan of a recording that nobody looks at any more."""
+
+
 class Media:
     """One recording, opened to be looked at and listened to. All methods may be called from any thread.
 
@@ -60,6 +70,8 @@ class Media:
         A sound file.
     on_scanned
         Called (in the scanning thread) when the whole file has been read.
+    patience_s
+        How long to wait for sound that is not decoded yet, before :class:`NotYet`; None: until it is.
 
     Raises
     ------
@@ -67,8 +79,13 @@ class Media:
         The file cannot be read.
     """
 
-    def __init__(self, path: str | Path, on_scanned: Callable[[Media], None] | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        on_scanned: Callable[[Media], None] | None = None,
+        patience_s: float | None = None,
+    ) -> None:
+        self.path, self._patience_s = Path(path), patience_s
         self.signature = signature(self.path)
         facts = audio.info(self.path)
         self.sr, self.frames, self.duration_s = facts.sr, facts.frames, facts.duration_s
@@ -80,7 +97,8 @@ class Media:
         self._done, self._fault = 0, None if self.frames else AudiotkError(f"{path}: holds no samples")
         self._moved = threading.Condition()
         self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-        self._on_scanned = on_scanned
+        self._on_scanned, self._closed = on_scanned, False
+        self._later: list[tuple[int, Callable[[], None]]] = []  # (frames that have to be read, what to do then)
         threading.Thread(target=self._scan, name="audiotk-scan", daemon=True).start()
 
     def _is_short(self) -> bool:
@@ -93,20 +111,23 @@ class Media:
         try:
             if self._memory is not None:
                 self._scan_into(None)
-            elif (kept := self._cache_file()).is_file() and kept.stat().st_size == 2 * self.frames:
+            elif (kept := cache_file(self.path, self.signature)).is_file() and kept.stat().st_size == 2 * self.frames:
                 self._decoded = FileIO(kept)
                 self._scan_into(None)
             else:
-                _make_room(kept.parent, 2 * self.frames)
+                make_room(kept.parent, 2 * self.frames)
                 with atomic(kept) as draft, FileIO(draft, "w") as file:
                     self._decoded = FileIO(draft)
                     self._scan_into(file)
+        except _Closed:
+            return
         except (AudiotkError, OSError) as err:
             with self._moved:
                 advice = "free space there, or name another folder in AUDIOTK_CACHE"
                 text = f"{self.path}: its decoded sound cannot be kept: {err}; {advice}"
                 self._fault = err if isinstance(err, AudiotkError) else AudiotkError(text)
                 self._moved.notify_all()
+        self._call_later()
         if self._on_scanned is not None:
             self._on_scanned(self)
 
@@ -115,10 +136,12 @@ class Media:
         stored = self._decoded is not None and out is None
         with open_sound(self.path) as handle:
             for first in range(0, self.frames, STEP):
+                if self._closed:
+                    raise _Closed
                 last = min(first + STEP, self.frames)
                 pcm = self._stored(first, last) if stored else to_int16(read_frames(handle, self.path, first, last))
                 if out is not None:
-                    _write_all(out, pcm.tobytes())
+                    write_all(out, pcm.tobytes())
                 elif self._memory is not None and len(self._memory):
                     self._memory[first:last] = pcm
                 pairs = peaks_of(pcm, np.arange(0, len(pcm), BLOCK))
@@ -126,13 +149,43 @@ class Media:
                     self._pairs[first // BLOCK : first // BLOCK + len(pairs)] = pairs
                     self._done = last
                     self._moved.notify_all()
+                self._call_later()
 
     def wait(self, frames: int | None = None, timeout_s: float | None = None) -> bool:
         """Wait until so many frames (default: all) were read; False if that takes longer, or fails."""
         wanted = self.frames if frames is None else min(frames, self.frames)
         with self._moved:
-            self._moved.wait_for(lambda: self._done >= wanted or self._fault is not None, timeout_s)
+            self._moved.wait_for(lambda: self._is_settled(wanted), timeout_s)
             return self._done >= wanted
+
+    def when_read(self, frames: int, call: Callable[[], None]) -> None:
+        """Have `call` called, in some thread, once so many frames were read, or never will be: a fault, or closed."""
+        with self._moved:
+            self._later.append((min(frames, self.frames), call))
+        self._call_later()
+
+    def close(self) -> None:
+        """End the scan: nobody looks at this recording any more. What was read can still be asked for."""
+        with self._moved:
+            self._closed = True
+            self._moved.notify_all()
+        self._call_later()
+
+    def _is_settled(self, frames: int) -> bool:
+        return self._done >= frames or self._fault is not None or self._closed
+
+    def _call_later(self) -> None:
+        with self._moved:
+            due = [call for frames, call in self._later if self._is_settled(frames)]
+            self._later = [entry for entry in self._later if not self._is_settled(entry[0])]
+        for call in due:
+            call()
+
+    def _need(self, last: int) -> None:
+        """Wait until the samples before `last` can be read, as long as `patience_s` says."""
+        last = min(last, self.frames)
+        if not self._seekable and not self.wait(last, self._patience_s):
+            raise self._fault or NotYet(self, last)
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Samples `first` to `last`, float32 (last - first,); zeros outside of the recording."""
@@ -146,19 +199,13 @@ class Media:
         if self._seekable:
             with open_sound(self.path) as handle:
                 return read_frames(handle, self.path, first, last)
-        if not self.wait(last):
-            assert self._fault is not None
-            raise self._fault
+        self._need(last)
         pcm = self._memory[first:last] if self._memory is not None else self._stored(first, last)
         return pcm * np.float32(2**-15)
 
     def _stored(self, first: int, last: int) -> np.ndarray:
         assert self._decoded is not None
         return np.frombuffer(os.pread(self._decoded.fileno(), 2 * (last - first), 2 * first), np.int16)
-
-    def _cache_file(self) -> Path:
-        name = hashlib.sha256(repr((str(self.path.resolve()), *self.signature)).encode()).hexdigest()[:32]
-        return cache_dir() / "pcm" / f"{name}.i16"
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -203,6 +250,8 @@ class Media:
             if key in self._tiles:
                 self._tiles.move_to_end(key)
                 return self._tiles[key]
+        hop = HOP_S * 4**zoom * self.sr
+        self._need(ceil((index * TILE + frames) * hop) + len(analysis(self.sr)[0]))  # before half of it is drawn
         picture = self._draw(zoom, index * TILE, frames)
         with self._moved:
             self._tiles[key] = picture
@@ -212,7 +261,7 @@ class Media:
 
     def _draw(self, zoom: int, first: int, frames: int) -> np.ndarray:
         """Frames `first` to `first + frames` of a zoom."""
-        window, filters = _analysis(self.sr)
+        window, filters = analysis(self.sr)
         size, hop = len(window), HOP_S * 4**zoom * self.sr
         each = min(max(1, ceil(hop / size)), WINDOWS) if zoom else 1
         part = max(1, min(frames, int(STEP // hop), 4096 // each))  # frames at a time, to bound memory
@@ -249,6 +298,8 @@ class Media:
         if not (np.isfinite(start_s) and np.isfinite(end_s)):
             raise AudiotkError(f"{self.path.name}: expected a range in seconds, got {start_s!r} to {end_s!r}")
         first, last = max(0, round(start_s * self.sr)), min(self.frames, round(end_s * self.sr))
+        if start_s < end_s and self.frames <= first <= self.frames + END_S * self.sr:
+            return self.frames - 1, self.frames
         if first >= last:
             inside = f"expected a range inside of 0 to {self.duration_s:.3f} s"
             raise AudiotkError(f"{self.path.name}: {inside}, got {start_s} to {end_s}")
@@ -279,7 +330,10 @@ class Media:
 
 
 class Shelf:
-    """The recordings that were opened last; a file that changes while it is open is not mixed with what it was."""
+    """The recordings that were opened last, for threads that answer a browser.
+
+    A file that changes while it is open is not mixed with what it was; the scan of what is put away ends.
+    """
 
     def __init__(self, size: int = 6, on_scanned: Callable[[Media], None] | None = None) -> None:
         self._size, self._on_scanned = size, on_scanned
@@ -294,13 +348,23 @@ class Shelf:
             if media is not None and media.signature != signature(Path(path)):
                 if not again:
                     raise AudiotkError(f"{path}: the file changed on the disk while it was open; open it again")
+                self._open.pop(key).close()
                 media = None
             if media is None or (again and media.problem() is not None):
-                media = self._open[key] = Media(path, self._on_scanned)
+                opened = Media(path, self._on_scanned, WAIT_S)
+                if media is not None:
+                    media.close()
+                media = self._open[key] = opened
             self._open.move_to_end(key)
             while len(self._open) > self._size:
-                self._open.popitem(last=False)
+                self._open.popitem(last=False)[1].close()
             return media
+
+    def close(self) -> None:
+        """Put all away."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
 
 
 def signature(path: Path) -> tuple[int, int]:
@@ -326,65 +390,3 @@ def _spread(pcm: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """:func:`peaks_of` for starts that may be equal (more parts than samples): their values are repeated."""
     unique, place = np.unique(starts, return_inverse=True)
     return peaks_of(pcm, unique)[place]
-
-
-def tile_frames(duration_s: float, zoom: int, index: int) -> int:
-    """Frames of a tile: frame j of a zoom covers j * hop to (j + 1) * hop seconds, hop = 0.01 * 4**zoom."""
-    if not 0 <= zoom < ZOOMS:
-        raise AudiotkError(f"tile: expected a zoom of 0 to {ZOOMS - 1}, got {zoom}")
-    whole = ceil(round(duration_s / (HOP_S * 4**zoom), 6))
-    frames = min(TILE, whole - index * TILE)
-    if index < 0 or frames < 1:
-        raise AudiotkError(f"tile: expected an index of 0 to {(whole - 1) // TILE} at zoom {zoom}, got {index}")
-    return frames
-
-
-def mel_hz(sr: int) -> np.ndarray:
-    """Centre of each mel band in Hz, ascending (96,): Slaney's scale, linear to 1 kHz, from 0 to half the rate."""
-    return _mel_points(sr)[1:-1]
-
-
-def _mel_points(sr: int) -> np.ndarray:
-    top = sr / 2
-    mel = top * 3 / 200 if top < 1000 else 15 + np.log(top / 1000) * 27 / np.log(6.4)
-    mels = np.linspace(0, mel, MELS + 2)
-    return np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
-
-
-@lru_cache(maxsize=16)
-def _analysis(sr: int) -> tuple[np.ndarray, np.ndarray]:
-    """Window (size,) and mel filters (bins, 96) such that a full-scale sine gives power 1 in its band."""
-    size = max(64, 1 << round(np.log2(0.05 * sr)))
-    window = np.hanning(size + 1)[:-1]
-    points, bins = _mel_points(sr), np.arange(size // 2 + 1) * sr / size
-    rise = (bins[:, None] - points[:-2]) / np.diff(points)[:-1]
-    fall = (points[2:] - bins[:, None]) / np.diff(points)[1:]
-    filters = np.maximum(0, np.minimum(rise, fall))
-    empty = np.flatnonzero(filters.max(axis=0) == 0)  # narrower than the distance of two bins
-    filters[np.abs(bins[:, None] - points[1:-1]).argmin(axis=0)[empty], empty] = 1
-    filters /= filters.max(axis=0)
-    return (window * (2 / window.sum())).astype(np.float32), filters.astype(np.float32)
-
-
-def _write_all(file: FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while len(view):
-        view = view[file.write(view) :]
-
-
-def _make_room(folder: Path, needed: int) -> None:
-    """Remove the oldest decoded files until `needed` bytes fit into CACHE_BYTES, and drafts of killed kernels."""
-    kept, total = [], 0
-    for path in folder.glob("*.i16"):
-        with suppress(FileNotFoundError):  # another process tidies up, too
-            facts = path.stat()
-            if not path.name.startswith("."):
-                kept.append((facts.st_mtime, facts.st_size, path))
-                total += facts.st_size
-            elif time.time() - facts.st_mtime > 86_400:
-                path.unlink(missing_ok=True)
-    for _, size, path in sorted(kept):
-        if total + needed <= CACHE_BYTES:
-            return
-        path.unlink(missing_ok=True)
-        total -= size
