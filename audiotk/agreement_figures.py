@@ -22,7 +22,7 @@ from audiotk.figures import BLUE, FAINT, GREEN, INK, ORANGE, RED, STYLE
 from audiotk.tables import AudiotkError
 from audiotk.widgets.base import COLOURS
 from audiotk.widgets.media import Media
-from audiotk.widgets.picture import _mel, _waveform
+from audiotk.widgets.picture import mel, waveform
 
 KIND_COLOURS = {"missed": RED, "boundary": ORANGE, "class": "#8b5cf6", "alone": FAINT, "decided": GREEN}
 KIND_WORDS = {
@@ -76,8 +76,8 @@ def disagreement_lanes(
     figure = Figure(figsize=(9.5, 1.1 + sum(heights)), layout=ConstrainedLayoutEngine(h_pad=0.08))
     panels = list(np.atleast_1d(figure.subplots(len(heights), sharex=True, height_ratios=heights)))
     if media is not None:
-        _waveform(panels[0], media)
-        _mel(panels[1], media)
+        waveform(panels[0], media)
+        mel(panels[1], media)
     _lanes(panels[-2], segments, labelers, classes, names or {})
     _cases(panels, cases)
     panels[0].set_xlim(*view)

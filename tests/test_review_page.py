@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,14 @@ import pandas as pd
 import pytest
 import soundfile as sf
 from lab_server import Lab, jupyterlab, write_notebook
+from page_bridge import Screen, chromium, screens
 
 from audiotk.doctor import find_chromium
 from audiotk.ontology import Ontology
 from audiotk.relabel.audit import Audit
 from audiotk.store import open_store
 from audiotk.tables import Labels, make_segments
-from audiotk.widgets.review import ReviewWidget, RuleReview
+from audiotk.widgets.review import RuleReview
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,25 +28,6 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here
 
 EVIL = "<img src=x onerror=alert(1)>"
 CLASSES = ["Dog", "Guitar, mastication", EVIL]
-PAGE = """<!doctype html><meta charset="utf-8"><style id="css"></style><body style="margin:0"><div id="place"></div>
-<script type="module">
-const hearers = {};
-const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-const [traits, esm, css] = GIVEN;
-window.down = false;
-const model = {
-  get: (name) => traits[name], set() {}, save_changes() {},
-  on: (name, f) => (hearers[name] ??= []).push(f),
-  off: (name, f) => { hearers[name] = hearers[name].filter((g) => g !== f); },
-  send: (message) => window.down ? undefined : window.kernel(message).then((answers) => {
-    if (window.down) return;
-    for (const [content, buffers] of answers) for (const f of hearers["msg:custom"]) f(content, buffers.map(bytes));
-  }),
-};
-const { default: widget } = await import(URL.createObjectURL(new Blob([esm], { type: "text/javascript" })));
-document.getElementById("css").textContent = css;
-window.close_widget = widget.render({ model, el: document.getElementById("place") });
-</script>"""
 
 
 def bark(seconds: float, sr: int = 16000) -> np.ndarray:
@@ -92,71 +72,16 @@ def make_review(sounds: pd.DataFrame) -> Callable[..., RuleReview]:
     return make
 
 
-class Screen:
-    """A browser page that shows a review; `messages` is what the page sent."""
-
-    def __init__(self, page: Any, widget: ReviewWidget, ready: str | None) -> None:
-        self.page, self.messages, self._answers = page, list[Any](), list[Any]()
-        self.widget = widget
-        widget.send = lambda content, buffers=None: self._answers.append((content, buffers or []))  # type: ignore[method-assign]
-        page.expose_function("kernel", self.kernel)
-        traits = {name: getattr(widget, name) for name in ("labeler", "settings", "review_id")}
-        given = json.dumps([traits, widget._esm, widget._css]).replace("</", "<\\/")
-        self.text = PAGE.replace("GIVEN", given)
-        page.route("http://review.test/", lambda route: route.fulfill(body=self.text, content_type="text/html"))
-        self.open(ready)
-
-    def open(self, ready: str | None = "true") -> None:
-        self.page.goto("http://review.test/")
-        self.root = self.page.get_by_test_id("review")
-        if ready is not None:
-            self.expect(ready=ready)
-
-    def kernel(self, message: Any) -> Any:
-        self.messages.append(message)
-        self.widget.receive(message)
-        self.widget.drain()
-        told, self._answers = self._answers, []
-        return [(content, [base64.b64encode(bytes(part)).decode() for part in parts]) for content, parts in told]
-
-    def expect(self, **data: str) -> None:
-        for name, value in data.items():
-            sync_api.expect(self.root).to_have_attribute(f"data-{name}", value)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--autoplay-policy=user-gesture-required"]
-        launched = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
-        yield launched
-        launched.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture
 def open_screen(browser: Any) -> Iterator[Callable[..., Screen]]:
-    """Opens reviews in a fresh profile each; ends with the demand that nothing went wrong and nothing was fetched."""
-    troubles: list[str] = []
-    contexts = []
-
-    def make(review: RuleReview, scheme: str = "light", width: int = 1100, ready: str | None = "true") -> Screen:
-        contexts.append(browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 760}))
-        page = contexts[-1].new_page()
-        own = ("http://review.test/", "blob:")
-        page.on("request", lambda r: None if r.url.startswith(own) else troubles.append(r.url))
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: (troubles.append("dialog"), dialog.dismiss()))
-        return Screen(page, review.make_widget(), ready)
-
-    yield make
-    for context in contexts:
-        context.close()
-    assert troubles == []
+    with screens(browser) as make:
+        yield lambda review, *given, **options: make(review.make_widget(), *given, **options)
 
 
 def rows(path: Path) -> list[tuple[str, str, float]]:
@@ -299,6 +224,30 @@ def test_the_end_and_an_empty_review(
     sync_api.expect(empty.page.locator(".atk-status")).to_contain_text("changed no cell")
 
 
+PIXEL = """(() => {
+  const g = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  g.drawImage(document.querySelector(".atk-picture"), -200, -20);
+  return [...g.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+})()"""
+UNLAID = """() => {
+  const { style } = document.getElementById("place");
+  requestAnimationFrame(() => { style.display = "none"; });
+  document.body.dataset.jpThemeLight = "false"; // heard at the end of this task, and drawn in the next frame
+  Promise.resolve().then(() => requestAnimationFrame(() => { style.display = ""; }));
+}"""
+
+
+def test_a_theme_that_comes_while_the_page_is_not_laid_out_is_painted(
+    make_review: Callable[..., RuleReview], open_screen: Callable[..., Screen]
+) -> None:
+    """JupyterLab takes the widget off the page for a moment when it changes its theme."""
+    screen = open_screen(make_review())
+    assert screen.page.evaluate(f"Math.min(...{PIXEL})") > 120
+    screen.page.evaluate(UNLAID)
+    screen.expect(theme="dark")
+    screen.page.wait_for_function(f"Math.max(...{PIXEL}) < 120")
+
+
 NOTEBOOK = """import numpy as np, pandas as pd
 from audiotk.relabel.audit import Audit
 from audiotk.tables import Labels, make_segments
@@ -311,7 +260,6 @@ new = Labels.from_frame(pd.DataFrame(1.0, index=segments, columns=["Dog"]), defa
 rng = np.random.default_rng(0)
 RuleReview(Audit("pel", old, new), labeler="anna", rng=rng, recordings=recordings, store="labels.sqlite")
 """
-PIXEL = "document.querySelector('.atk-picture').getContext('2d').getImageData(200, 20, 1, 1).data.slice(0, 3)"
 
 
 @pytest.mark.slow

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from page_bridge import Screen, chromium, screens
 
 from audiotk.doctor import find_chromium
 from audiotk.errors import AudiotkError
 from audiotk.store import Store, open_store
 from audiotk.store.operations import make_operation
 from audiotk.widgets import Adjudicator
-from audiotk.widgets.adjudicator import AdjudicatorWidget
 
 EVIL = "<img src=x onerror=alert(1)>"
 MARKS = (
@@ -225,91 +223,20 @@ def test_headless_it_is_a_picture(store: Store, monkeypatch: pytest.MonkeyPatch,
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 browser = pytest.mark.skipif(find_chromium() is None, reason="no chromium here (Debian: apt-get install chromium)")
-PAGE = """<!doctype html><meta charset="utf-8"><style id="css"></style><body style="margin:0"><div id="place"></div>
-<script type="module">
-const hearers = {};
-const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-const [traits, esm, css] = GIVEN;
-window.down = false;
-const model = {
-  get: (name) => traits[name], set() {}, save_changes() {},
-  on: (name, f) => (hearers[name] ??= []).push(f),
-  off: (name, f) => { hearers[name] = hearers[name].filter((g) => g !== f); },
-  send: (message) => window.down ? undefined : window.kernel(message).then((answers) => {
-    if (window.down) return;
-    for (const [content, buffers] of answers) for (const f of hearers["msg:custom"]) f(content, buffers.map(bytes));
-  }),
-};
-const { default: widget } = await import(URL.createObjectURL(new Blob([esm], { type: "text/javascript" })));
-document.getElementById("css").textContent = css;
-window.close_widget = widget.render({ model, el: document.getElementById("place") });
-</script>"""
-
-
-class Screen:
-    """A browser page that shows an adjudication; `messages` is what the page sent."""
-
-    def __init__(self, page: Any, widget: AdjudicatorWidget) -> None:
-        self.page, self.widget, self.messages, self._answers = page, widget, list[Any](), list[Any]()
-        widget.send = lambda content, buffers=None: self._answers.append((content, buffers or []))
-        for path in widget.paths.values():
-            with suppress(AudiotkError):  # the page has no trait to tell it when a recording was read to its end
-                widget.shelf.get(path).wait(timeout_s=60)
-        page.expose_function("kernel", self.kernel)
-        traits = {name: getattr(widget, name) for name in ("labeler", "settings", "adjudication_id")}
-        text = PAGE.replace("GIVEN", json.dumps([traits, widget._esm, widget._css]).replace("</", "<\\/"))
-        page.route("http://adjudicator.test/", lambda route: route.fulfill(body=text, content_type="text/html"))
-        self.open()
-
-    def open(self) -> None:
-        self.page.goto("http://adjudicator.test/")
-        self.root = self.page.get_by_test_id("adjudicator")
-        self.root.wait_for()
-        self.root.focus()
-
-    def kernel(self, message: Any) -> Any:
-        self.messages.append(message)
-        self.widget.receive(message)
-        self.widget.drain()
-        told, self._answers = self._answers, []
-        return [(content, [base64.b64encode(bytes(part)).decode() for part in parts]) for content, parts in told]
-
-    def expect(self, **data: str) -> None:
-        from playwright.sync_api import expect
-
-        for name, value in data.items():
-            expect(self.root).to_have_attribute(f"data-{name}", value)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
 
 
 @pytest.fixture
 def open_screen() -> Iterator[Callable[..., Screen]]:
-    """Opens adjudications in a page each; ends with the demand that nothing went wrong and nothing was fetched."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here (make setup brings it)")
-    troubles: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--autoplay-policy=user-gesture-required"]
-        chromium = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
+    """Opens adjudications in a page each, with the keyboard on them."""
+    pytest.importorskip("playwright.sync_api", reason="no playwright here (make setup brings it)")
+    with chromium() as found, screens(found) as make:
 
-        def refuse(dialog: Any) -> None:
-            troubles.append("dialog")
-            dialog.dismiss()
+        def open_one(adjudicator: Adjudicator, **options: Any) -> Screen:
+            screen = make(adjudicator.make_widget(), **options)
+            screen.root.focus()
+            return screen
 
-        def make(found: Adjudicator, scheme: str = "light", width: int = 1100) -> Screen:
-            page = chromium.new_page(color_scheme=scheme, viewport={"width": width, "height": 640})
-            own = ("http://adjudicator.test/", "blob:")
-            page.on("request", lambda r: None if r.url.startswith(own) else troubles.append(r.url))
-            page.on("console", lambda message: troubles.append(message.text))
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.on("dialog", refuse)
-            return Screen(page, found.make_widget())
-
-        yield make
-        chromium.close()
-    assert troubles == []
+        yield open_one
 
 
 @browser
@@ -365,6 +292,7 @@ def test_decisions_outlive_a_dead_kernel_and_a_reload(store: Store, open_screen:
     screen.expect(decided="2", saved="saving")
     assert store.operations(labeler="carla").empty
     screen.open()
+    screen.root.focus()
     screen.expect(decided="2", saved="saved", at="2")
     assert found.cases["decision"].tolist() == [found.lanes("r0")[0], "neither", ""]
     screen.press("Control+z")
@@ -397,7 +325,7 @@ def test_filters_mouse_and_hostile_names(store: Store, open_screen: Callable[...
 @browser
 @pytest.mark.browser
 def test_without_a_case_and_without_sound(store: Store, open_screen: Callable[..., Screen], tmp_path: Path) -> None:
-    empty = open_screen(adjudicator(store, classes=["Cat"]))
+    empty = open_screen(adjudicator(store, classes=["Cat"]), ready=None)
     empty.page.get_by_text("there is nothing to decide").wait_for()
     (tmp_path / "r0.wav").write_bytes(b"no sound at all")
     screen = open_screen(adjudicator(store, labeler="dora"))
@@ -405,3 +333,27 @@ def test_without_a_case_and_without_sound(store: Store, open_screen: Callable[..
     screen.page.get_by_text("No sound").wait_for()
     screen.press("1")
     screen.expect(decided="1", saved="saved")
+
+
+@browser
+@pytest.mark.browser
+def test_a_refused_decision_is_shown_until_it_is_dismissed(store: Store, open_screen: Callable[..., Screen]) -> None:
+    found = adjudicator(store)
+    screen = open_screen(found)
+    key = screen.root.get_attribute("data-case")
+    name = found._keys.pop(key)
+    screen.press("1")
+    screen.page.locator(".atk-status", has_text="Not saved: this case is not there any more").wait_for()
+    screen.expect(saved="unsaved", decided="0")
+    found._keys[key] = name
+    screen.page.get_by_role("button", name="Try again").click()
+    screen.expect(saved="saved", decided="1")
+    assert found.cases["decision"].tolist() == [found.lanes("r0")[0], "", ""]
+    del found._keys[key]
+    screen.press("k", "n")
+    screen.expect(saved="unsaved", decided="1")
+    screen.page.get_by_role("button", name="Dismiss").click()
+    assert f"judgement of {key}?" in screen.page.get_by_role("alertdialog").inner_text()
+    screen.page.get_by_role("button", name="Throw away").click()
+    screen.expect(saved="saved", decided="1")
+    assert screen.page.locator(".atk-link:visible").count() == 0

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from audiotk.errors import AudiotkError
 from audiotk.widgets import base
-from audiotk.widgets.base import Answer, AudioWidget, Plain, esm, headless, need
+from audiotk.widgets.base import Answer, AudioWidget, Plain, css, esm, headless, need
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,7 +68,7 @@ class Echo(AudioWidget):
 @pytest.fixture
 def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Echo:
     monkeypatch.setattr(base, "STATIC", tmp_path)
-    for name in ("sound.js", "echo.js", "echo.css"):
+    for name in ("sound.js", "echo.js", "theme.css", "echo.css"):
         (tmp_path / name).write_text(f"/* {name} */")
     sf.write(tmp_path / "a.wav", np.sin(np.arange(8000) / 5), 8000)
     return Echo({"a": str(tmp_path / "a.wav"), "gone": str(tmp_path / "gone.wav")})
@@ -145,6 +145,17 @@ def test_messages_from_another_thread_wait_for_the_lock(echo: Echo) -> None:
     assert echo.sent[0][0]["id"] == 5
 
 
+def test_a_cell_that_computes_soon_lets_messages_through(echo: Echo) -> None:
+    before = sys.getswitchinterval()
+    try:
+        for interval, then in ((0.005, base.HAND_OVER_S), (0.0005, 0.0005)):
+            sys.setswitchinterval(interval)
+            Echo(echo.paths)
+            assert sys.getswitchinterval() == pytest.approx(then)
+    finally:
+        sys.setswitchinterval(before)
+
+
 def test_sound_is_answered_as_the_protocol_says(echo: Echo) -> None:
     told = echo.ask(type="peaks", id=1, recording="a", start_s=0, end_s=1, n=100)
     assert told == {"type": "peaks", "id": 1, "recording": "a", "n": 100, "start_s": 0, "end_s": 1, "until_s": 1}
@@ -165,6 +176,10 @@ def test_scripts_are_joined_in_order_and_a_missing_one_is_named(echo: Echo, tmp_
     (tmp_path / "echo_b.js").write_text("b")
     (tmp_path / "echo_a.js").write_text("a")
     assert esm("echo") == "/* sound.js */\na\nb\n/* echo.js */"
+    (tmp_path / "more.js").write_text("more")
+    (tmp_path / "more.css").write_text("more")
+    assert esm("echo", ("more",)) == "/* sound.js */\nmore\na\nb\n/* echo.js */"
+    assert css("echo", ("more",)) == "/* theme.css */\nmore\n/* echo.css */"
     with pytest.raises(AudiotkError, match=r"other\.js: a file of audiotk is missing"):
         esm("other")
 

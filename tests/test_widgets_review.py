@@ -95,6 +95,50 @@ def test_of_each_class_and_change_so_many_or_all_there_are() -> None:
     assert sizes.sort_index().to_list() == strata.set_index(["class_name", "change"])["drawn"].sort_index().to_list()
 
 
+def lopsided(n: int = 900) -> Audit:
+    """Of 3 * n cells one in 30 is added and ten in 30 are masked."""
+    segments = make_segments([f"r{k:04}" for k in range(n)], [0.0] * n, [1.0] * n)
+    before = np.zeros((n, 3))
+    after = np.where(np.arange(3 * n).reshape(n, 3) % 3 == 0, NAN, before)
+    after[::10, 1] = 1.0
+    first, second = (pd.DataFrame(values, index=segments["segment"], columns=CLASSES) for values in (before, after))
+    return Audit("rule", Labels.from_frame(first, 0.0), Labels.from_frame(second, 0.0))
+
+
+def test_of_each_change_so_many_each_cell_equally_often() -> None:
+    audit, rng = some_audit(), np.random.default_rng(0)
+    cells, strata = draw(audit, rng, per_change=4)
+    sizes = strata.groupby("change")["cells"].sum()
+    assert len(sizes) > 4
+    assert cells["change"].value_counts().to_dict() == sizes.clip(upper=4).to_dict()
+    assert strata.groupby("change")["drawn"].sum().to_dict() == sizes.clip(upper=4).to_dict()
+    assert as_set(cells) <= as_set(audit.changes())
+    times = 150
+    drawn = pd.concat([draw(audit, rng, per_change=4)[0] for _ in range(times)])
+    for change, part in drawn.groupby("change"):
+        counts, expected = part.groupby(["segment", "class_name"]).size(), times * min(4, sizes[change]) / sizes[change]
+        assert len(counts) == sizes[change]
+        assert ((counts - expected) ** 2 / expected).sum() < sizes[change] + 4 * np.sqrt(2 * sizes[change])
+
+
+def test_rare_corrections_are_drawn_beside_many_masks_by_default() -> None:
+    audit = lopsided()
+    cells, _ = draw(audit, np.random.default_rng(0))
+    assert cells["change"].value_counts().to_dict() == {"absent → present": 50, "absent → unknown": 50}
+    few, _ = draw(audit, np.random.default_rng(0), n=60)
+    assert few["change"].value_counts()["absent → present"] < 15
+    segments = audit.after.segments
+    frame = pd.DataFrame(0.0, index=segments, columns=CLASSES)
+    frame.loc[segments[::20], CLASSES[1]] = 1.0  # every second added label is right
+    found = review(audit, per_change=80)
+    found.judge_by(Labels.from_frame(frame, 0.0))
+    table = found.precision()
+    added = table.loc["absent → present"]
+    assert added["n"] == 80
+    assert added["low"] < 0.5 < added["high"]
+    assert added["value"] == pytest.approx(0.5, abs=0.1)
+
+
 def test_only_the_named_classes() -> None:
     cells, strata = draw(some_audit(), np.random.default_rng(0), n=500, classes=["c, d"])
     assert set(cells["class_name"]) == set(strata["class_name"]) == {"c, d"}
@@ -105,7 +149,9 @@ def test_only_the_named_classes() -> None:
     ("options", "told"),
     [
         ({"n": 0}, "n >= 1"),
-        ({"n": 3, "per_class": 2}, "not both"),
+        ({"n": 3, "per_class": 2}, "one of them; got n=3, per_class=2"),
+        ({"per_change": 3, "per_class": 2}, "one of them"),
+        ({"per_change": 0}, "per_change >= 1"),
         ({"classes": ["e"]}, "'e'"),
         ({"per_class": -1}, ">= 1"),
     ],
@@ -316,7 +362,13 @@ def test_ids_that_tell_nothing_need_segments() -> None:
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"labeler": " "}, "labeler"), ({"order": "best"}, "order"), ({"settings": {"colour": 1}}, "settings")],
+    [
+        ({"labeler": " "}, "labeler"),
+        ({"rng": None}, r"rng=np\.random\.default_rng"),
+        ({"rng": 3}, "rng: .* got 3"),
+        ({"order": "best"}, "order"),
+        ({"settings": {"colour": 1}}, "settings"),
+    ],
 )
 def test_what_cannot_be_made(options: dict[str, Any], told: str) -> None:
     with pytest.raises(AudiotkError, match=told):

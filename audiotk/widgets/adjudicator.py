@@ -28,8 +28,9 @@ from audiotk.store import Store, StoreUnavailable, open_store
 from audiotk.store.history import active
 from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError, check_recordings
-from audiotk.widgets.base import COLOURS, Answer, AudioWidget, Plain, need
-from audiotk.widgets.media import FLOOR_DB, TOP_DB, Media, mel_hz
+from audiotk.widgets.base import COLOURS, Answer, Plain, checked_settings
+from audiotk.widgets.cards import CardsWidget
+from audiotk.widgets.media import Media
 
 SETTINGS: dict[str, Any] = {"theme": "auto", "autoplay": True, "height": 150}
 ORDERS = ("longest", "recording")
@@ -109,10 +110,8 @@ class Adjudicator(Plain):
             raise AudiotkError("adjudicator: blind lanes need rng, as in rng=np.random.default_rng(0); or blind=False")
         if order not in ORDERS:
             raise AudiotkError(f"adjudicator: expected an order of {', '.join(ORDERS)}, got {order!r}")
-        if unknown := set(settings or {}) - set(SETTINGS):
-            raise AudiotkError(f"settings: expected any of {', '.join(SETTINGS)}; got {', '.join(sorted(unknown))}")
+        self.labeler, self.blind, self.settings = labeler.strip(), blind, checked_settings(settings, SETTINGS)
         self.store = store if isinstance(store, Store) else open_store(store, create=False)
-        self.labeler, self.blind, self.settings = labeler.strip(), blind, SETTINGS | dict(settings or {})
         self.lock = threading.RLock()
         self._said = read_said(self.store.segments(), self.store.heard(), classes)
         self.labelers = self._judged(labelers)
@@ -146,7 +145,7 @@ class Adjudicator(Plain):
 
     @property
     def cases(self) -> pd.DataFrame:
-        """The cases in their order, as :func:`audiotk.agreement.disagreements.disagreements` gives them, and `decision`.
+        """The cases in order, as :func:`audiotk.agreement.disagreements.disagreements` gives them, and `decision`.
 
         decision is the name of a labeler, "both", "neither", "unsure" or "" (open).
         """
@@ -321,17 +320,14 @@ class Adjudicator(Plain):
                     self._decided.append(Decision(operation.uuid, told["case"], told["choice"]))
 
 
-class AdjudicatorWidget(AudioWidget):
+class AdjudicatorWidget(CardsWidget):
     """The messages of an :class:`Adjudicator`."""
 
     name = "adjudicator"
-    in_background = AudioWidget.in_background | {"open"}
-    labeler = traitlets.Unicode().tag(sync=True)
-    settings = traitlets.Dict().tag(sync=True)
     adjudication_id = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, adjudicator: Adjudicator) -> None:
-        self.adjudicator = adjudicator
+        self.adjudicator = self.taker = adjudicator
         recordings = {case.recording for case in adjudicator._cases}
         sounds = {name: adjudicator.sound_of(name)[0] for name in sorted(recordings)}
         told = {
@@ -370,18 +366,3 @@ class AdjudicatorWidget(AudioWidget):
         told["lanes"] = [case.says.get(who) for who in own.lanes(case.recording)]
         several = sum(bool(spans) for spans in case.says.values()) > 1
         return told | {"merged": case.merged if several else None, "choice": own.shown(name)}
-
-    def answer_open(self, message: Mapping[str, Any]) -> Answer:
-        """What the sound of a recording is like, or what is wrong with it."""
-        try:
-            media = self.shelf.get(self.path(message), again=True)
-        except AudiotkError as err:
-            return {"recording": need(message, "recording", str), "readable": False, "problem": str(err)}
-        media.wait(timeout_s=0.1)
-        told = {"recording": message["recording"], "readable": True, "problem": media.problem()}
-        told |= {"duration_s": media.duration_s, "sr": media.sr, "tile_db": [FLOOR_DB, TOP_DB]}
-        return told | {"mel_hz": [round(float(hz), 1) for hz in mel_hz(media.sr)]}
-
-    def answer_op(self, message: Mapping[str, Any]) -> Answer:
-        """Write a decision, or take one back; the answer comes when the disk has it."""
-        return self.adjudicator.take(need(message, "op", dict))

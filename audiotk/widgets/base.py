@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ import anywidget
 import traitlets
 
 from audiotk.tables import AudiotkError
-from audiotk.widgets.media import HOP_S, TILE, Media, Shelf
+from audiotk.widgets.media import HOP_S, TILE, Media, NotYet, Shelf
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # loading it takes a second that a browser would wait for
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 THREADS = 4  # that read sound while labels go on being written
 LARGEST = 2_000_000  # bytes in one message
+HAND_OVER_S = 0.001  # after which a cell that computes lets a message through: a label takes dozens of such turns
 COLOURS = (  # of classes, in their order
     "#4e79d4", "#e07b39", "#3f9d74", "#c8505f", "#8866c4", "#b08a2e", "#2f97ab", "#c25f9c", "#6f8a3a", "#8a6f5c",
 )  # fmt: skip
@@ -42,15 +44,15 @@ def headless() -> bool:
     return os.environ.get("AUDIOTK_HEADLESS", "0") not in ("", "0")
 
 
-def esm(name: str) -> str:
-    """The JavaScript of a widget, one text as anywidget wants it: ``sound.js``, ``NAME_*.js``, ``NAME.js``."""
-    parts = [STATIC / "sound.js", *sorted(STATIC.glob(f"{name}_*.js")), STATIC / f"{name}.js"]
-    return "\n".join(_text(path) for path in parts)
+def esm(name: str, shared: Sequence[str] = ()) -> str:
+    """The JavaScript of a widget, one text for anywidget: ``sound.js``, `shared`, ``NAME_*.js``, ``NAME.js``."""
+    before = [STATIC / f"{part}.js" for part in ("sound", *shared)]
+    return "\n".join(_text(path) for path in (*before, *sorted(STATIC.glob(f"{name}_*.js")), STATIC / f"{name}.js"))
 
 
-def css(name: str) -> str:
-    """The style sheet of a widget."""
-    return _text(STATIC / f"{name}.css")
+def css(name: str, shared: Sequence[str] = ()) -> str:
+    """The style sheet of a widget: ``theme.css``, `shared`, ``NAME.css``."""
+    return "\n".join(_text(STATIC / f"{part}.css") for part in ("theme", *shared, name))
 
 
 def _text(path: Path) -> str:
@@ -68,6 +70,13 @@ def need(message: Mapping[str, Any], name: str, kind: type) -> Any:
         expected = "a finite number" if kind is float else kind.__name__
         raise AudiotkError(f"message {message.get('type')!r}: expected {name!r} to be {expected}, got {value!r:.80}")
     return value
+
+
+def checked_settings(settings: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a widget: `defaults`, and what the caller sets of them."""
+    if unknown := set(settings or {}) - set(defaults):
+        raise AudiotkError(f"settings: expected any of {', '.join(defaults)}; got {', '.join(sorted(unknown))}")
+    return dict(defaults) | dict(settings or {})
 
 
 class Plain:
@@ -122,7 +131,7 @@ class AudioWidget(anywidget.AnyWidget):
     ``{type: "error", id, text}``, because Jupyter swallows errors of callbacks.
 
     Requests of sound (``peaks``, ``tile``, ``audio``) are answered here, for the recordings in `paths`. A subclass says
-    in `name` what its files in ``static/`` are called.
+    in `name` what its files in ``static/`` are called, and in `shared` which others come before them.
 
     Parameters
     ----------
@@ -135,6 +144,7 @@ class AudioWidget(anywidget.AnyWidget):
     """
 
     name = ""
+    shared: tuple[str, ...] = ()
     in_background = frozenset({"peaks", "tile", "audio"})
     ready = traitlets.Int(0).tag(sync=True)  # rises when a long recording was read to its end
 
@@ -143,7 +153,9 @@ class AudioWidget(anywidget.AnyWidget):
         self.paths, self.shelf = paths, Shelf(on_scanned=self.scanned)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="audiotk-widget")
         self._waiting: set[Future[None]] = set()
-        self._esm, self._css = esm(self.name), css(self.name)
+        self._closed = False
+        self._esm, self._css = esm(self.name, self.shared), css(self.name, self.shared)
+        sys.setswitchinterval(min(sys.getswitchinterval(), HAND_OVER_S))
         super().__init__(**traits)
         self.on_msg(lambda _, message, buffers: self.receive(message))
 
@@ -156,9 +168,7 @@ class AudioWidget(anywidget.AnyWidget):
             text = f"message of unknown type {kind!r}; expected one of {known}"
             self._send_error(message, AudiotkError(text))
         elif kind in self.in_background:
-            future = self._pool.submit(self._answer, method, message)
-            self._waiting.add(future)
-            future.add_done_callback(self._waiting.discard)
+            self._submit(method, message)
         else:
             with self.lock:
                 self._answer(method, message)
@@ -210,9 +220,7 @@ class AudioWidget(anywidget.AnyWidget):
 
     def later(self, work: Callable[[], None]) -> None:
         """Do `work` in a background thread; what goes wrong there is told like anything else."""
-        future = self._pool.submit(self._answer, lambda _: work(), {})
-        self._waiting.add(future)
-        future.add_done_callback(self._waiting.discard)
+        self._submit(lambda _: work(), {})
 
     def drain(self) -> None:
         """Wait until the background threads have nothing left to do."""
@@ -222,7 +230,9 @@ class AudioWidget(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Let go of the browser and of what waits in the background."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.shelf.close()
         super().close()
 
     def tell(self, content: Mapping[str, Any], buffers: Sequence[bytes] = ()) -> None:
@@ -241,8 +251,17 @@ class AudioWidget(anywidget.AnyWidget):
             content, buffers = answer if isinstance(answer, tuple) else (answer, ())
             number = {"id": message["id"]} if "id" in message else {}
             self.tell({"type": message.get("type"), **number, **content}, buffers)
+        except NotYet as wait:  # answered once it is decoded; until then no thread is held
+            wait.media.when_read(wait.frames, lambda: self._submit(method, message))
         except Exception as err:
             self._send_error(message, err)
+
+    def _submit(self, method: Callable[[Any], Answer], message: Mapping[str, Any]) -> None:
+        """Have a background thread answer, unless the widget was closed."""
+        if not self._closed:
+            future = self._pool.submit(self._answer, method, message)
+            self._waiting.add(future)
+            future.add_done_callback(self._waiting.discard)
 
     def _send_error(self, message: Any, err: Exception) -> None:
         """Log what went wrong and show it in the browser."""

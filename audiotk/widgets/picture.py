@@ -52,11 +52,11 @@ def _drawn(
         return figure
     height = max(0.3, 0.24 * len(lanes))
     figure = Figure(figsize=(9, 2.6 + height), layout="constrained")
-    wave, mel, bars = figure.subplots(3, sharex=True, height_ratios=[0.7, 1.6, height])
-    _waveform(wave, media)
-    _mel(mel, media)
+    wave, spectrum, bars = figure.subplots(3, sharex=True, height_ratios=[0.7, 1.6, height])
+    waveform(wave, media)
+    mel(spectrum, media)
     for row in segments:
-        _segment((wave, mel, bars), row, lanes, classes)
+        _segment((wave, spectrum, bars), row, lanes, classes)
     bars.set_yticks(range(len(lanes)), lanes, fontsize=8, parse_math=False)
     bars.set_ylim(-0.6, max(len(lanes), 1) - 0.4)
     bars.set_xlim(0, media.duration_s)
@@ -66,7 +66,8 @@ def _drawn(
     return figure
 
 
-def _waveform(axes: Axes, media: Media) -> None:
+def waveform(axes: Axes, media: Media) -> None:
+    """Draw the whole recording as a waveform, 1 at full scale."""
     found = media.peaks(0, media.duration_s, 1500, timeout_s=60.0)
     times = np.linspace(0, media.duration_s, len(found.pairs))
     low, high = found.pairs.T / 32768
@@ -74,7 +75,8 @@ def _waveform(axes: Axes, media: Media) -> None:
     axes.set_yticks([])
 
 
-def _mel(axes: Axes, media: Media) -> None:
+def mel(axes: Axes, media: Media) -> None:
+    """Draw the log-mel spectrogram of the whole recording, at most `FRAMES` frames."""
     zoom = next(z for z in range(10) if media.duration_s / (HOP_S * 4**z) <= FRAMES or z == 9)
     count = max(1, int(np.ceil(round(media.duration_s / (HOP_S * 4**zoom * TILE), 6))))
     picture = np.concatenate([media.tile(zoom, index) for index in range(count)], axis=1)  # (MELS, frames)

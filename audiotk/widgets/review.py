@@ -27,8 +27,8 @@ from audiotk.scores import open_scores
 from audiotk.store import Store, StoreUnavailable, open_store
 from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError, Dataset, Labels, check_recordings, make_annotations, make_sources
-from audiotk.widgets.base import Answer, AudioWidget, Plain, need
-from audiotk.widgets.media import FLOOR_DB, TOP_DB, mel_hz
+from audiotk.widgets.base import Answer, Plain, checked_settings
+from audiotk.widgets.cards import CardsWidget
 from audiotk.widgets.review_picture import review_picture
 from audiotk.widgets.verdicts import ORDERS, draw, estimate, ordered, placed, scores_of, wanted
 
@@ -73,7 +73,7 @@ class RuleReview(Plain):
     labeler
         Who listens; needed, and never guessed.
     rng
-        Source of the sample; the same seed draws the same cells.
+        Source of the sample; needed, and the same seed draws the same cells.
     recordings
         A *recordings* table or a Dataset, for the sound and as units of the interval (column ``group``). Without it,
         or where a recording has no sound, cells are shown by name only.
@@ -84,8 +84,8 @@ class RuleReview(Plain):
     store
         A store, or the path or URL of one. Each verdict is on the disk before it counts as saved, and is there again
         when the same labeler reviews the same cell. Without a store verdicts live as long as this object.
-    n, per_class, classes
-        See :func:`audiotk.widgets.verdicts.draw`.
+    n, per_class, per_change, classes
+        Which sample, by default 50 cells of each change; see :func:`audiotk.widgets.verdicts.draw`.
     order
         "confident" (the rule's surest changes first), "doubtful", "class" or "random".
     settings
@@ -103,31 +103,32 @@ class RuleReview(Plain):
         scores: Any = None,
         *,
         labeler: str = "",
-        rng: np.random.Generator,
+        rng: np.random.Generator | None = None,
         recordings: pd.DataFrame | Dataset | None = None,
         segments: pd.DataFrame | None = None,
         ontology: Ontology | None = None,
         store: Store | str | Path | None = None,
         n: int | None = None,
         per_class: int | None = None,
+        per_change: int | None = None,
         classes: Sequence[str] | None = None,
         order: str = "confident",
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(labeler, str) or not labeler.strip():
             raise AudiotkError(f"labeler: expected the name of who listens, as in labeler='anna', got {labeler!r}")
+        if not isinstance(rng, np.random.Generator):
+            raise AudiotkError(f"rng: expected a random generator, as in rng=np.random.default_rng(0), got {rng!r}")
         if order not in ORDERS:
             raise AudiotkError(f"review: expected an order of {', '.join(ORDERS)}, got {order!r}")
-        if unknown := set(settings or {}) - set(SETTINGS):
-            raise AudiotkError(f"settings: expected any of {', '.join(SETTINGS)}; got {', '.join(sorted(unknown))}")
         if isinstance(recordings, Dataset):
             segments = recordings.segments if segments is None else segments
             recordings = recordings.recordings
         about = None if recordings is None else check_recordings(recordings)
         self.rule, self.labeler, self.order = audit.rule, labeler.strip(), order
-        self.settings, self.ontology = SETTINGS | dict(settings or {}), ontology
+        self.settings, self.ontology = checked_settings(settings, SETTINGS), ontology
         self.lock = threading.RLock()
-        drawn, self._strata = draw(audit, rng, n, per_class, classes)
+        drawn, self._strata = draw(audit, rng, n, per_class, classes, per_change)
         self._stratified = per_class is not None
         drawn["score"] = np.nan if scores is None else scores_of(drawn, open_scores(scores))
         self._scored = scores is not None
@@ -346,17 +347,14 @@ class RuleReview(Plain):
                 self._said.append(Verdict(cell, value, pd.Timestamp(row["at"])))
 
 
-class ReviewWidget(AudioWidget):
+class ReviewWidget(CardsWidget):
     """The messages of a :class:`RuleReview`."""
 
     name = "review"
-    in_background = AudioWidget.in_background | {"open"}
-    labeler = traitlets.Unicode().tag(sync=True)
-    settings = traitlets.Dict().tag(sync=True)
     review_id = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, review: RuleReview) -> None:
-        self.review = review
+        self.review = self.taker = review
         cells = review.cells[["recording", "path", "silent"]].drop_duplicates("recording")
         paths = {row["recording"]: row["path"] for row in cells.to_dict("records") if not row["silent"]}
         told = {"labeler": review.labeler, "settings": review.settings, "review_id": review.id}
@@ -368,21 +366,6 @@ class ReviewWidget(AudioWidget):
         rows = [_told_row(row, review.ontology) for row in review.cells.to_dict("records")]
         told = {"rule": review.rule, "order": review.order, "stored": review.store is not None, "rows": rows}
         return {"type": "review", **told, **review.told()}
-
-    def answer_open(self, message: Mapping[str, Any]) -> Answer:
-        """What the sound of a recording is like, or what is wrong with it."""
-        try:
-            media = self.shelf.get(self.path(message), again=True)
-        except AudiotkError as err:
-            return {"recording": need(message, "recording", str), "readable": False, "problem": str(err)}
-        media.wait(timeout_s=0.1)
-        told = {"recording": message["recording"], "readable": True, "problem": media.problem()}
-        told |= {"duration_s": media.duration_s, "sr": media.sr, "tile_db": [FLOOR_DB, TOP_DB]}
-        return told | {"mel_hz": [round(float(hz), 1) for hz in mel_hz(media.sr)]}
-
-    def answer_op(self, message: Mapping[str, Any]) -> Answer:
-        """Write a verdict, or take one back; the answer comes when the disk has it."""
-        return self.review.take(need(message, "op", dict))
 
 
 def _told_row(row: Mapping[Any, Any], ontology: Ontology | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from audiotk.scores import Scores
 from audiotk.stats import Interval
 from audiotk.tables import AudiotkError, check_segments
 
+PER_CHANGE = 50  # cells of each change that are drawn unless told otherwise
 MOST = 2000  # cells that are drawn at most: nobody listens to more
 LEVEL = 0.95
 ORDERS = ("confident", "doubtful", "class", "random")
@@ -34,6 +35,7 @@ def draw(
     n: int | None = None,
     per_class: int | None = None,
     classes: Sequence[str] | None = None,
+    per_change: int | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A random sample of the changed cells, and the strata (class and change) from which it was drawn.
 
@@ -44,12 +46,15 @@ def draw(
     rng
         Source of the draws; equal states draw equal cells.
     n
-        Cells in all, each equally likely; default 100.
+        Cells in all, each equally likely. A change that is rare then comes up rarely.
     per_class
         In place of `n`: so many of each class and change. Rare ones are then seen as often as common ones, and
         :func:`estimate` weights them back.
     classes
         Only changes of these classes.
+    per_change
+        In place of `n`: so many of each change, each of its cells equally likely; this is the default, with 50. So
+        corrections can be judged beside a hundred times as many masks.
 
     Returns
     -------
@@ -61,24 +66,21 @@ def draw(
     Raises
     ------
     AudiotkError
-        An unknown class, n or per_class below 1 or both given, more cells than anybody listens to.
+        An unknown class, a number below 1 or two of them given, more cells than anybody listens to.
     """
     strata = _strata(audit, classes)
     sizes = strata["cells"].to_numpy()
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    if (n is not None and per_class is not None) or any(k is not None and k < 1 for k in (n, per_class)):
-        raise AudiotkError(f"review: expected n >= 1 or per_class >= 1, and not both; got n={n}, per_class={per_class}")
-    drawn = np.minimum(per_class, sizes) if per_class else np.array([min(n or 100, int(starts[-1]))])
-    if drawn.sum() > MOST:
-        raise AudiotkError(f"review: {drawn.sum():,} cells would be drawn; expected at most {MOST:,} for one review")
-    if per_class:
-        parts = [
-            start + rng.choice(size, k, replace=False) for start, size, k in zip(starts, sizes, drawn, strict=False)
-        ]
-        chosen = np.concatenate([np.zeros(0, np.int64), *parts])
-    else:
-        chosen = rng.choice(int(starts[-1]), int(drawn[0]), replace=False)
-    cells = _found(audit, strata, np.sort(chosen))
+    given = {"n": n, "per_class": per_class, "per_change": per_change}
+    asked = {name: number for name, number in given.items() if number is not None} or {"per_change": PER_CHANGE}
+    if len(asked) > 1 or min(asked.values()) < 1:
+        told = ", ".join(f"{name}={number}" for name, number in asked.items())
+        raise AudiotkError(f"review: expected n >= 1, per_class >= 1 or per_change >= 1, and one of them; got {told}")
+    ((kind, number),) = asked.items()
+    if kind == "n":
+        part = np.zeros(len(strata), dtype=np.int64)
+    else:  # strata are drawn from apart, or those of one change together
+        part = np.arange(len(strata)) if kind == "per_class" else pd.factorize(strata["change"])[0]
+    cells = _found(audit, strata, _numbers(sizes, part, number, rng))
     strata["drawn"] = np.bincount(cells["stratum"], minlength=len(strata))
     return cells, strata.drop(columns="key")
 
@@ -98,6 +100,24 @@ def _strata(audit: Audit, classes: Sequence[str] | None) -> pd.DataFrame:
     table["key"] = 16 * place + 4 * table["before"].map(code).astype("int64") + table["after"].map(code).astype("int64")
     table["change"] = [f"{old} → {new}" for old, new in zip(table["before"], table["after"], strict=True)]
     return table[["class_name", "change", "cells", "key"]]
+
+
+def _numbers(sizes: np.ndarray, part: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers (rising) of `number` random cells of each part; cells are counted through stratum after stratum.
+
+    `sizes` and `part` have the cells and the part of each stratum; parts are numbered from 0.
+    """
+    drawn = [min(number, int(sizes[part == one].sum())) for one in range(part.max(initial=-1) + 1)]
+    if sum(drawn) > MOST:
+        raise AudiotkError(f"review: {sum(drawn):,} cells would be drawn; expected at most {MOST:,} for one review")
+    starts, chosen = np.cumsum(sizes) - sizes, [np.zeros(0, np.int64)]
+    for one, count in enumerate(drawn):
+        mine = np.flatnonzero(part == one)
+        ends = np.cumsum(sizes[mine])
+        found = rng.choice(int(ends[-1]), count, replace=False)  # counted through the strata of this part
+        place = np.searchsorted(ends, found, side="right")
+        chosen.append(found + (starts[mine] - ends + sizes[mine])[place])
+    return np.sort(np.concatenate(chosen))
 
 
 def _found(audit: Audit, strata: pd.DataFrame, chosen: np.ndarray) -> pd.DataFrame:

@@ -1,27 +1,18 @@
 // Segment labeler, part 6: the life of the widget.
 
-const SPEEDS = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 2];
-
 // ---------------------------------------------------------------- state
 /** A message about a recording as the state that is shown: complete, with unsent operations on top. */
 function completeItem(app, message) {
   const { teacher } = message;
-  let item = {
-    position: 0, duration_s: 0, sr: 16000, claim: null, problem: null, ...message,
-    claims: { ...message.claims }, segments: sortSegments(message.segments ?? []), heard: message.heard ?? [], notes: message.notes ?? [],
-    readable: message.readable ?? !message.problem, undoable: message.undoable ?? [], redoable: message.redoable ?? [], teacher: teacher ? unpackTeacher(teacher, message.buffers) : null,
-  };
+  let item = { ...message, segments: sortSegments(message.segments), teacher: teacher && unpackTeacher(teacher, message.buffers) };
   for (const op of app.outbox.pending()) {
-    if (op.recording !== item.recording) continue;
-    if (app.patches.has(op.uuid) && op.kind !== "undo") item = applyPatch(item, app.patches.get(op.uuid));
-    else item = applyOperation(item, op, app.patches);
-    if (op.kind !== "undo" && op.kind !== "heard" && !item.undoable.includes(op.uuid)) item.undoable = [...item.undoable, op.uuid];
+    if (op.recording === item.recording) item = listOperation(applyOperation(item, op, app.patches), op, app.patches);
   }
   return item;
 }
 
-function unpackTeacher(teacher, buffers = []) {
-  if (teacher.scores || buffers.length < 2) return teacher.scores ? teacher : null;
+function unpackTeacher(teacher, buffers) {
+  if (teacher.scores) return teacher;
   const [scores, times] = buffers.map((buffer) => new Float32Array(bytesOf(buffer).buffer));
   return { ...teacher, scores, times };
 }
@@ -36,7 +27,7 @@ function load(app, message) {
   if (!same) {
     app.clock.stop();
     const { claim, duration_s } = app.item;
-    Object.assign(app, { selected: null, edge: "end", opened: null, staged: null, held: null, drag: null, heardFresh: [], time: 0, claimName: null, levels: null });
+    Object.assign(app, { selected: null, edge: "end", opened: null, staged: null, held: null, drag: null, heardFresh: [], time: 0, levels: null });
     app.view = { start: 0, end: Math.min(duration_s, duration_s <= 30 ? 30 : 20) || 1 };
     keepBrush(app, claim);
     app.say(""); // what was said belonged to the recording before
@@ -52,7 +43,7 @@ function keepBrush(app, wish = app.brush) {
 
 /** Ask for what the next recording will show first, while this one is looked at. */
 function warm(app, message) {
-  if (!(message.readable ?? !message.problem) || !message.duration_s) return;
+  if (!message.readable || !message.duration_s) return;
   const view = { start: 0, end: Math.min(message.duration_s, message.duration_s <= 30 ? 30 : 20) };
   const { recording, duration_s } = message;
   const wish = peaksFor(view, devicePixels(app.layout.plot), duration_s);
@@ -92,27 +83,26 @@ function showSaved(app, { state, count, reason, refused }) {
 // ---------------------------------------------------------------- the app
 function createApp(model, el) {
   const app = {
-    model, dom: {}, classes: completeClasses(model.get("classes") ?? []), settings: model.get("settings") ?? {}, queue: model.get("queue") ?? {},
+    model, dom: {}, classes: completeClasses(model.get("classes")), settings: model.get("settings"), queue: model.get("queue"),
     item: null, patches: new Map(), known: new Map(), warmed: new Set(), heardFresh: [], turn: 0, time: 0, view: { start: 0, end: 1 }, selected: null, edge: "end",
-    opened: null, staged: null, held: null, drag: null, brush: null, claimName: null, gainDb: 0, gain: 1, lift: 0, panel: null, boxes: [], width: 800,
-    progress: {}, filter: { text: "", status: "" }, theme: "light", colours: PALETTES.light, font: "12px sans-serif", loopOf: null,
+    opened: null, staged: null, held: null, drag: null, brush: null, gainDb: 0, gain: 1, lift: 0, panel: null, boxes: [], width: 0,
+    filter: { text: "", status: "" }, theme: "light", colours: PALETTES.light, font: "12px sans-serif", loopOf: null,
   };
-  app.progress = app.queue.claims ?? { done: app.queue.done ?? 0, total: app.queue.total ?? 0 };
-  app.speeds = app.settings.speeds?.length ? app.settings.speeds : SPEEDS;
-  app.root = make("div", { class: "atk-labeler", "data-testid": "labeler", role: "application", tabindex: "0", "aria-label": "Segment labeler. Press question mark for the keys." });
+  app.progress = app.queue.claims;
+  app.root = make("div", { class: "atk-widget atk-labeler", "data-testid": "labeler", role: "application", tabindex: "0", "aria-label": "Segment labeler. Press question mark for the keys." });
   app.client = createClient(model);
   addQuestions(app);
   addActions(app);
   app.media = createMedia(app.client, { onLoad: () => app.refresh(), onError: (error, recording) => recording === app.item?.recording && app.fault(error) });
   app.clock = createClock({
     onTick: (time) => ticked(app, time),
-    onHeard: (ranges) => { app.heardFresh = mergeRanges([...app.heardFresh, ...ranges], 0.05); },
+    onHeard: (ranges) => { app.heardFresh = mergeRanges([...app.heardFresh, ...ranges], 0.001); },
     onEnd: (reason, time) => stopped(app, reason, time),
     onError: (error) => app.fault(error),
   });
   buildPage(app);
   app.outbox = createOutbox({
-    client: app.client, prefix: `audiotk:ops:${model.get("store_id") ?? ""}:${model.get("labeler") ?? ""}:`,
+    client: app.client, prefix: `audiotk:ops:${model.get("store_id")}:${model.get("labeler")}:`,
     onStatus: (status) => showSaved(app, status), onAck: (message, op) => acknowledged(app, message, op),
     onRefused: (op, text) => { app.say(`Not saved: ${text}`, "error"); if (app.item) go(app, "open", { position: app.item.position }, null); },
   });
@@ -128,7 +118,7 @@ function addQuestions(app) {
   app.shownSegments = () => (app.staged ? sortSegments(app.item.segments.map((segment) => (segment.id === app.staged.id ? app.staged : segment))) : app.item.segments);
   app.heardNow = () => (app.heardFresh.length ? mergeRanges([...app.item.heard, ...app.heardFresh]) : app.item.heard);
   app.now = () => (app.clock.playing() ? clamp(app.clock.position(), 0, app.item.duration_s) : app.time);
-  app.note = () => { const last = app.item.notes[app.item.notes.length - 1]; return typeof last === "object" ? last.text : last ?? ""; };
+  app.note = () => app.item.notes[app.item.notes.length - 1] ?? "";
   app.making = () => {
     const { opened, held, drag, staged } = app;
     const from = opened ?? (held && performance.now() - held.at > HOLD_MS / 2 ? held : null);
@@ -176,10 +166,8 @@ function addActions(app) {
     setText(app.dom.status, text);
     app.dom.status.dataset.kind = kind;
   };
-  app.fault = (error) => app.say(error.message || String(error), "error");
+  app.fault = (error) => app.say(error.message, "error");
   app.focus = () => app.root.focus({ preventScroll: true });
-  app.load = (message) => load(app, message);
-  app.endDrag = (keep) => endDrag(app, keep);
 }
 
 function buildPage(app) {
@@ -210,7 +198,7 @@ function stopped(app, reason, time) {
   app.refresh();
 }
 
-const devicePixels = (width) => Math.round(width * Math.min(window.devicePixelRatio || 1, 2));
+const devicePixels = (width) => Math.round(width * Math.min(devicePixelRatio, 2));
 
 function placeHead(app) {
   const x = app.layout.left + (app.item.duration_s ? (app.time / app.item.duration_s) * app.layout.plot : 0);
@@ -221,11 +209,11 @@ function placeHead(app) {
 function render(app) {
   if (!app.item || !app.root.isConnected) return;
   const { width } = app.dom.main.parentElement.getBoundingClientRect();
-  if (width < 10) return; // not shown
-  app.width = Math.floor(width);
+  if (width >= 10) app.width = Math.floor(width); // else not laid out now
+  if (!app.width) return;
   app.dom.blind.hidden = !app.settings.blind || Boolean(app.item.teacher) || !app.item.readable;
   const lanes = Math.max(assignLanes(app.shownSegments()).count, 2);
-  app.layout = layoutOf({ width: app.width, lanes, ribbon: app.teacherRows().length, specHeight: app.settings.height || 200 });
+  app.layout = layoutOf({ width: app.width, lanes, ribbon: app.teacherRows().length, specHeight: app.settings.height });
   showPage(app);
   app.dom.overview.parentElement.hidden = !app.item.readable;
   if (app.item.readable) {
@@ -248,15 +236,12 @@ async function greet(app) {
     app.say(tries ? "Waiting for the kernel …" : "");
     try {
       const answer = await app.client.ask("hello", {}, tries ? 10000 : 6000);
-      if (!app.closed) app.load(answer);
+      if (!app.closed) load(app, answer);
     } catch (error) {
-      if (!error.late) {
-        app.fault(error);
-        return;
-      }
+      if (!error.late) return app.fault(error);
     }
   }
-  app.outbox.pump();
+  return app.outbox.pump();
 }
 
 function listenToModel(app) {
@@ -268,7 +253,7 @@ function listenToModel(app) {
     app.refresh();
   };
   client.on("item", (message) => {
-    if (!message.prefetch) return app.load(message);
+    if (!message.prefetch) return load(app, message);
     app.known.set(message.position, message);
     app.ahead = message; // until this picture is complete
     return app.refresh();
@@ -286,9 +271,9 @@ function listenToModel(app) {
   });
   client.on("error", (message) => app.say(message.text, "error"));
   const traits = {
-    "change:classes": () => { app.classes = completeClasses(model.get("classes") ?? []); fillClasses(app); keepBrush(app); },
-    "change:queue": () => { app.queue = model.get("queue") ?? {}; if (app.queue.claims) app.progress = app.queue.claims; },
-    "change:settings": () => { app.settings = model.get("settings") ?? {}; app.themes.look(); },
+    "change:classes": () => { app.classes = completeClasses(model.get("classes")); fillClasses(app); keepBrush(app); },
+    "change:queue": () => { app.queue = model.get("queue"); app.progress = app.queue.claims; },
+    "change:settings": () => { app.settings = model.get("settings"); app.themes.look(); },
     "change:ready": () => app.media.forgetHalf(),
   };
   const hear = Object.entries(traits).map(([name, act]) => [name, () => { act(); app.refresh(); }]);
@@ -298,34 +283,22 @@ function listenToModel(app) {
 
 function renderLabeler({ model, el }) {
   const app = createApp(model, el);
-  const unshield = shieldKeys(app.root);
   bindKeys(app);
   bindMain(app);
   bindOverview(app);
   const deaf = listenToModel(app);
-  app.themes = watchTheme(app.root, () => app.settings.theme, (theme) => {
-    [app.theme, app.colours] = [theme, PALETTES[theme]];
+  const end = beginView(app, (theme) => {
+    app.colours = PALETTES[theme];
     app.font = `11.5px ${getComputedStyle(app.root).fontFamily || "sans-serif"}`;
-    app.refresh();
   });
-  const resized = new ResizeObserver(() => { app.themes.look(); app.refresh(); });
-  resized.observe(app.root);
   const save = () => { if (app.item) { flushEdit(app); flushHeard(app); } };
   addEventListener("pagehide", save);
   greet(app);
   return () => {
     save();
-    app.closed = true;
     removeEventListener("pagehide", save);
-    resized.disconnect();
-    app.themes.close();
     deaf();
-    unshield();
-    app.outbox.close();
-    app.clock.close();
-    app.client.close();
-    cancelAnimationFrame(app.frame);
-    app.root.remove();
+    end();
   };
 }
 

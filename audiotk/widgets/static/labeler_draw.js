@@ -1,13 +1,15 @@
 // Segment labeler, part 2: the canvases. Everything is drawn from the state; nothing here changes it.
 
 const GUTTER = 56; // left of the pictures: frequencies
+const MARGIN = 8; // right of them: the half of a grip or the playhead at the end
 const AXIS = 22;
-const LANE = 22;
+const LANE = 20;
 
 /** Heights and tops of the parts of the main canvas, in CSS pixels. */
 function layoutOf({ width, lanes, ribbon, specHeight }) {
   const rows = clamp(lanes, 1, 6);
-  const parts = { width, left: GUTTER, plot: Math.max(width - GUTTER, 50), rows };
+  const parts = { width, left: GUTTER, plot: Math.max(width - GUTTER - MARGIN, 50), rows };
+  parts.right = GUTTER + parts.plot;
   let y = 0;
   const place = (name, height) => {
     parts[name] = { y, h: height };
@@ -15,7 +17,7 @@ function layoutOf({ width, lanes, ribbon, specHeight }) {
   };
   place("axis", AXIS);
   place("lanes", rows * LANE + 4);
-  place("wave", Math.round(specHeight * 0.42));
+  place("wave", Math.round(specHeight * 0.32));
   place("ribbon", ribbon ? ribbon * 13 + 5 : 0);
   place("spec", specHeight);
   return { ...parts, height: y };
@@ -24,11 +26,11 @@ function layoutOf({ width, lanes, ribbon, specHeight }) {
 const PALETTES = {
   light: {
     ground: "#ffffff", paper: "#fbfcfe", text: "#20242c", muted: "#687182", line: "#dfe3ea", grid: "rgba(32,36,44,.07)",
-    wave: "#48566e", waveQuiet: "#a9b3c3", accent: "#2f6fde", heard: "#2f9e78", veil: "rgba(244,246,249,.72)", cursor: "#d92f4c",
+    wave: "#48566e", waveQuiet: "#a9b3c3", accent: "#2f6fde", heard: "#2f9e78", cursor: "#d92f4c",
   },
   dark: {
     ground: "#14171d", paper: "#0c0f16", text: "#e7eaf0", muted: "#8f99aa", line: "#2b313c", grid: "rgba(231,234,240,.07)",
-    wave: "#a9b8d2", waveQuiet: "#4d586b", accent: "#6ea1ff", heard: "#4fc39b", veil: "rgba(14,17,22,.62)", cursor: "#ff5c74",
+    wave: "#a9b8d2", waveQuiet: "#4d586b", accent: "#6ea1ff", heard: "#4fc39b", cursor: "#ff5c74",
   },
 };
 
@@ -80,7 +82,7 @@ function clipped(g, box, draw) {
 }
 
 // ---------------------------------------------------------------- overview
-const OVERVIEW = 52;
+const OVERVIEW = 44;
 
 /** The whole recording: peaks, segments above, what was heard below, the view in front. */
 function drawOverview(canvas, app) {
@@ -111,7 +113,7 @@ function drawOverview(canvas, app) {
   g.strokeStyle = ink.accent;
   g.lineWidth = 1.5;
   g.beginPath();
-  g.roundRect(Math.min(left, layout.width - 7), 1, Math.max(right - left - 1, 6), OVERVIEW - 2, 4);
+  g.roundRect(Math.min(left, layout.right - 7), 1, Math.max(right - left - 1, 6), OVERVIEW - 2, 4);
   g.fill();
   g.stroke();
 }
@@ -188,7 +190,7 @@ function segmentBoxes(app, layout) {
     const top = layout.lanes.y + 2 + Math.min(lanes.get(segment.id), layout.rows - 1) * LANE;
     const [left, right] = [segment.start_s, segment.end_s].map((time) => layout.left + timeToX(app.view, layout.plot, time));
     return { id: segment.id, segment, left, right, top, bottom: top + LANE - 3 };
-  }).filter(({ left, right }) => right >= layout.left - 3 && left <= layout.width + 3);
+  }).filter(({ left, right }) => right >= layout.left - 3 && left <= layout.right + 3);
 }
 
 function drawSegment(g, app, layout, box) {
@@ -205,7 +207,6 @@ function drawSegment(g, app, layout, box) {
   fill(layout.spec, chosen ? 0.16 : 0.06);
   g.fillStyle = withAlpha(colour, chosen ? 1 : 0.55);
   for (const x of [box.left, box.right]) g.fillRect(x - 0.5, layout.wave.y, 1, layout.height - layout.wave.y);
-  if (chosen) drawGrips(g, app, layout, box, colour);
   g.fillStyle = app.mine(segment) ? colour : withAlpha(colour, 0.45);
   g.beginPath();
   g.roundRect(box.left, box.top, width, box.bottom - box.top, Math.min(4, width / 2));
@@ -220,7 +221,7 @@ function drawSegment(g, app, layout, box) {
 
 function drawBarText(g, app, layout, box, colour) {
   const { segment } = box;
-  const [left, right] = [Math.max(box.left, layout.left) + 6, Math.min(box.right, layout.width) - 5];
+  const [left, right] = [Math.max(box.left, layout.left) + 6, Math.min(box.right, layout.right) - 5];
   if (right - left < 8) return;
   const middle = (box.top + box.bottom) / 2 + 0.5;
   const own = app.mine(segment);
@@ -241,10 +242,12 @@ function drawBarText(g, app, layout, box, colour) {
 }
 
 /** The two edges of the selected segment; the one the arrow keys move is full. */
-function drawGrips(g, app, layout, box, colour) {
+function drawGrips(g, app, layout, box) {
+  const colour = app.colourOf(box.segment.class_name);
   const middle = layout.wave.y + layout.wave.h / 2;
   for (const edge of ["start", "end"]) {
     const x = edge === "start" ? box.left : box.right;
+    if (x < layout.left - 1 || x > layout.right + 1) continue;
     g.fillStyle = colour;
     g.fillRect(x - 1, layout.wave.y, 2, layout.height - layout.wave.y);
     g.beginPath();
@@ -312,6 +315,7 @@ function drawMain(canvas, app, layout) {
   const boxes = segmentBoxes(app, layout);
   const all = { x: layout.left, y: 0, w: layout.plot, h: layout.height };
   clipped(g, all, () => boxes.sort((a, b) => (a.id === app.selected) - (b.id === app.selected)).forEach((box) => drawSegment(g, app, layout, box)));
+  boxes.filter(({ id }) => id === app.selected).forEach((box) => drawGrips(g, app, layout, box));
   return boxes;
 }
 
@@ -335,26 +339,25 @@ function drawOverlay(canvas, app, layout) {
     g.fillStyle = ink.heard;
     for (const [a, b] of app.heardNow()) {
       const [left, right] = [a, b].map(place);
-      if (right > layout.left && left < layout.width) g.fillRect(left, layout.axis.h - 2, Math.max(right - left, 1), 2);
-    }
-    const x = place(app.time);
-    if (x >= layout.left - 1 && x <= layout.width + 1) {
-      g.fillStyle = ink.cursor;
-      g.fillRect(x - 0.75, layout.axis.h - 8, 1.5, layout.height - layout.axis.h + 8);
-      g.beginPath();
-      g.moveTo(x - 5, layout.axis.h - 10);
-      g.lineTo(x + 5, layout.axis.h - 10);
-      g.lineTo(x, layout.axis.h - 2);
-      g.fill();
+      if (right > layout.left && left < layout.right) g.fillRect(left, layout.axis.h - 2, Math.max(right - left, 1), 2);
     }
   });
+  const x = place(app.time);
+  if (x < layout.left - 1 || x > layout.right + 1) return;
+  g.fillStyle = ink.cursor;
+  g.fillRect(x - 0.75, layout.axis.h - 8, 1.5, layout.height - layout.axis.h + 8);
+  g.beginPath();
+  g.moveTo(x - 5, layout.axis.h - 10);
+  g.lineTo(x + 5, layout.axis.h - 10);
+  g.lineTo(x, layout.axis.h - 2);
+  g.fill();
 }
 
 /** Live duration of what is being made or dragged. */
 function drawFlag(g, app, layout, making, x) {
   const text = `${making.class_name ?? "?"}  ${(making.end_s - making.start_s).toFixed(3)} s`;
   const width = g.measureText(text).width + 16;
-  const left = clamp(x - width / 2, layout.left + 2, layout.width - width - 2);
+  const left = clamp(x - width / 2, layout.left + 2, layout.right - width - 2);
   g.fillStyle = making.colour;
   g.beginPath();
   g.roundRect(left, layout.wave.y + 6, width, 22, 5);

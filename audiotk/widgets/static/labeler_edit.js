@@ -8,14 +8,15 @@ const newOperation = ({ item }, kind, payload) => ({
 /** Send an operation; what it changes is shown at once, the store's word comes later. */
 function commit(app, kind, payload) {
   const op = newOperation(app, kind, payload);
-  if (kind === "heard") app.item = applyOperation(app.item, op);
-  const patch = patchOf(app.item, op);
-  if (patch) {
-    app.patches.set(op.uuid, patch);
-    app.item = { ...applyPatch(app.item, patch), undoable: [...app.item.undoable, op.uuid], redoable: [] };
-  }
-  app.outbox.add(op);
+  take(app, op, patchOf(app.item, op));
   app.refresh();
+}
+
+/** Show what an operation changes, and send it. */
+function take(app, op, patch) {
+  if (patch) app.patches.set(op.uuid, patch);
+  app.item = listOperation(applyOperation(app.item, op, app.patches), op, app.patches);
+  app.outbox.add(op);
 }
 
 /** Undo the last operation, or (`again`) the last undo. */
@@ -26,17 +27,8 @@ function undo(app, again = false) {
   if (!target) return app.say(again ? "Nothing to redo." : "Nothing to undo in this recording.");
   const op = newOperation(app, "undo", { target });
   const patch = app.patches.get(target);
-  if (patch) {
-    const back = { key: patch.key, before: patch.after, after: patch.before, target };
-    app.patches.set(op.uuid, back);
-    app.item = applyPatch(app.item, back);
-  }
-  const rest = app.item[list].slice(0, -1);
-  app.item = again
-    ? { ...app.item, redoable: rest, undoable: patch?.target ? [...app.item.undoable, patch.target] : app.item.undoable }
-    : { ...app.item, undoable: rest, redoable: [...app.item.redoable, op.uuid] };
+  take(app, op, patch && { ...patch, before: patch.after, after: patch.before, target });
   if (!app.item.segments.some(({ id }) => id === app.selected)) app.selected = null;
-  app.outbox.add(op);
   app.say(again ? "Redone." : "Undone.");
   return app.refresh();
 }
@@ -120,7 +112,8 @@ function removeSegment(app) {
   app.staged = null;
   clearTimeout(app.stageTimer);
   const order = app.shownSegments();
-  const next = order[order.indexOf(segment) + 1] ?? order[order.indexOf(segment) - 1];
+  const at = order.findIndex(({ id }) => id === segment.id);
+  const next = order[at + 1] ?? order[at - 1];
   app.select(next?.id ?? null);
   commit(app, "delete", { id: segment.id });
   app.say(`Deleted ${segment.class_name}. U brings it back.`);
@@ -187,7 +180,7 @@ async function tighten(app, edges) {
 
 // ---------------------------------------------------------------- claims, notes, heard ranges
 /** The class the claim keys speak of: the clip's label, else the chosen class. */
-const claimClass = (app) => app.claimName ?? app.item.claim ?? app.brush;
+const claimClass = (app) => app.item.claim ?? app.brush;
 
 /** Say what became of a claim; the same verdict again takes it back. */
 function giveVerdict(app, verdict, goOn = app.settings.auto_next) {
@@ -210,12 +203,12 @@ function giveVerdict(app, verdict, goOn = app.settings.auto_next) {
 }
 
 function writeNote(app, text) {
-  if (text.trim() && text.trim() !== app.note()) commit(app, "note", { text: text.trim() });
+  if (text.trim() !== app.note()) commit(app, "note", { text: text.trim() });
 }
 
 /** Send what was heard since the last time. */
 function flushHeard(app) {
-  const ranges = mergeRanges(app.heardFresh, 0.05).map(([start, end]) => [roundTime(Math.max(start, 0)), roundTime(Math.min(end, app.item.duration_s))]);
+  const ranges = mergeRanges(app.heardFresh, 0.001).map(([start, end]) => [roundTime(Math.max(start, 0)), roundTime(Math.min(end, app.item.duration_s))]);
   [app.heardFresh, app.heardAt] = [[], performance.now()];
   const useful = ranges.filter(([start, end]) => end - start > 0.001);
   const news = coveredSeconds([...app.item.heard, ...useful]) - coveredSeconds(app.item.heard);
@@ -275,7 +268,7 @@ function seek(app, time) {
 }
 
 function changeSpeed(app, by) {
-  const { speeds } = app;
+  const { speeds } = app.settings;
   const at = speeds.indexOf(app.clock.rate());
   setSpeed(app, speeds[clamp(at + by, 0, speeds.length - 1)]);
 }
@@ -341,11 +334,11 @@ function leave(app) {
 async function go(app, type, fields, guess) {
   if (app.item) leave(app);
   const known = guess !== null && app.known.get(guess);
-  if (known) app.load(known);
+  if (known) load(app, known);
   const turn = ++app.turn;
   try {
     const answer = await app.client.ask(type, fields);
-    if (turn === app.turn) app.load(answer);
+    if (turn === app.turn) load(app, answer);
     return true;
   } catch (error) {
     if (turn === app.turn) app.fault(error);
@@ -356,6 +349,6 @@ async function go(app, type, fields, guess) {
 function step(app, by) {
   if (app.queue.filtered) return go(app, "step", { by }, null);
   const to = app.item.position + by;
-  if (to < 0 || to >= (app.queue.total ?? Infinity)) return app.say(by > 0 ? "This is the last recording." : "This is the first recording.");
-  return go(app, "step", { by }, to);
+  if (to < 0 || to >= app.queue.total) return app.say(by > 0 ? "This is the last recording." : "This is the first recording.");
+  return go(app, "open", { position: to }, to);
 }

@@ -47,7 +47,7 @@ function escape(app) {
   if (app.panel) closePanel(app);
   else if (document.activeElement !== app.root && app.root.contains(document.activeElement)) app.focus();
   else if (app.opened) app.opened = null;
-  else if (app.drag) app.endDrag(false);
+  else if (app.drag) endDrag(app, false);
   else if (app.selected) app.select(null);
   else {
     if (app.clock.looping()) app.clock.stop();
@@ -167,8 +167,8 @@ function bindMain(app) {
     if (app.drag.moved) dragTo(app, x);
   });
   overlay.addEventListener("pointerleave", () => setText(app.dom.under, ""));
-  overlay.addEventListener("pointerup", () => app.endDrag(true));
-  overlay.addEventListener("pointercancel", () => app.endDrag(false));
+  overlay.addEventListener("pointerup", () => endDrag(app, true));
+  overlay.addEventListener("pointercancel", () => endDrag(app, false));
   overlay.addEventListener("dblclick", () => { if (app.selected) fit(app); });
   overlay.addEventListener("wheel", (event) => turnWheel(app, event, timeAt(at(event)[0])), { passive: false });
 }
@@ -197,7 +197,7 @@ function dragTo(app, x) {
   const { drag } = app;
   const { duration_s } = app.item;
   if (x < app.layout.left + 8) pan(app, -0.02);
-  if (x > app.layout.width - 8) pan(app, 0.02);
+  if (x > app.layout.right - 8) pan(app, 0.02);
   if (drag.kind === "seek") seek(app, drag.to);
   else if (drag.kind === "start" || drag.kind === "end") stage(app, moveEdge(drag.before, drag.kind, drag.before[`${drag.kind}_s`] + drag.to - drag.from, duration_s), 0);
   else if (drag.kind === "body") stage(app, moveEdge(drag.before, "both", drag.before.start_s + drag.to - drag.from, duration_s), 0);

@@ -22,55 +22,54 @@ function icon(name) {
   return svg;
 }
 
-/** A button that leaves the keyboard with the labeler when it is clicked. */
-function button(app, { label, key, face = [label], act, ...rest }) {
-  const node = make("button", { type: "button", title: key ? `${label}  (${key})` : label, "aria-label": label, ...rest }, ...face);
-  node.addEventListener("pointerdown", (event) => event.preventDefault());
-  node.addEventListener("click", () => {
-    if (document.activeElement !== node) app.focus();
-    act();
-  });
-  return node;
-}
-const keycap = (text) => make("kbd", {}, text);
-const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const dotOf = (colour) => {
+  const dot = make("i", { class: "atk-dot" });
+  dot.style.background = colour;
+  return dot;
+};
+const gap = () => make("span", { class: "atk-gap" });
+const faint = (also = "") => make("span", { class: `atk-muted atk-num ${also}` });
+const press = (app, label, key, face, act, rest) => button(app, { label, key, face: [icon(face)], act, ...rest });
 
 // ---------------------------------------------------------------- the page
 function buildHead(app) {
   const { dom } = app;
   dom.title = make("strong", { class: "atk-title" });
-  dom.place = make("span", { class: "atk-muted atk-num" });
+  dom.place = faint();
   dom.progress = make("span", { class: "atk-progress", role: "progressbar", "aria-label": "Progress", "aria-valuemin": "0" }, make("i"));
-  dom.progressText = make("span", { class: "atk-muted atk-num" });
+  dom.progressText = faint();
   dom.savedText = make("span");
   dom.saved = make("span", { class: "atk-saved", role: "status" }, make("i"), dom.savedText);
   dom.retry = button(app, { label: "Try again", class: "atk-link", hidden: true, act: () => app.outbox.retryRefused() });
-  dom.discard = button(app, { label: "Dismiss", class: "atk-link", hidden: true, act: () => app.outbox.discardRefused() });
+  dom.undo = press(app, "Undo", "U", "undo", () => undo(app));
+  dom.redo = press(app, "Redo", "Shift+U", "redo", () => undo(app, true));
+  dom.discard = button(app, { label: "Dismiss", class: "atk-link", hidden: true, act: () => askToDiscard(app) });
   return make("div", { class: "atk-head" },
     make("span", { class: "atk-group" },
-      button(app, { label: "Previous recording", key: "<", face: [icon("before")], act: () => step(app, -1) }),
-      button(app, { label: "Next recording", key: ">", face: [icon("after")], act: () => step(app, 1) })),
-    dom.title, dom.place, make("span", { class: "atk-gap" }), make("span", { class: "atk-pair" }, dom.progressText, dom.progress),
-    dom.saved, dom.retry, dom.discard,
-    dom.findButton = button(app, { label: "Find a recording", key: "O", face: [icon("find")], act: () => openList(app) }),
+      press(app, "Previous recording", "<", "before", () => step(app, -1)),
+      press(app, "Next recording", ">", "after", () => step(app, 1))),
+    dom.title, dom.place, gap(), make("span", { class: "atk-pair" }, dom.progressText, dom.progress),
+    dom.saved, dom.retry, dom.discard, make("span", { class: "atk-group" }, dom.undo, dom.redo),
+    press(app, "Find a recording", "O", "find", () => openList(app)),
     button(app, { label: "Keys and help", key: "?", face: ["?"], act: () => openHelp(app) }));
 }
 
 function buildClaim(app) {
   const { dom } = app;
   dom.claimWhat = make("span", { class: "atk-muted" });
-  dom.claimDot = make("i", { class: "atk-dot" });
+  dom.claimDot = dotOf("");
   dom.claimName = make("strong", { class: "atk-tag" });
   dom.verdicts = {};
   const verdict = (name, label, key) => (dom.verdicts[name] = button(app, {
     label, key, face: [label, keycap(key)], "aria-pressed": "false", "data-verdict": name, act: () => giveVerdict(app, name),
   }));
-  dom.heardText = make("span", { class: "atk-muted atk-num" });
+  dom.heardText = faint();
+  dom.under = faint("atk-wide");
   dom.heard = make("span", { class: "atk-progress atk-heard" }, make("i"));
   return make("div", { class: "atk-claim" }, dom.claimWhat, dom.claimDot, dom.claimName,
     make("span", { class: "atk-group", role: "group", "aria-label": "Verdict on the claim" },
       verdict("confirmed", "Confirmed", "C"), verdict("not_found", "Not found", "N"), verdict("unsure", "Unsure", "M")),
-    make("span", { class: "atk-gap" }), make("span", { class: "atk-pair" }, dom.heardText, dom.heard));
+    gap(), dom.under, make("span", { class: "atk-pair" }, dom.heardText, dom.heard));
 }
 
 function buildStage(app) {
@@ -92,23 +91,18 @@ function buildStage(app) {
 
 function buildTransport(app) {
   const { dom } = app;
-  const press = (label, key, face, act, rest = {}) => button(app, { label, key, face: [typeof face === "string" ? icon(face) : face], act, ...rest });
-  dom.play = button(app, { label: "Play", key: "Space", class: "atk-play", face: [icon("play")], act: () => togglePlay(app) });
-  dom.loop = press("Loop the selection", "L", "loop", () => playLoop(app), { "aria-pressed": "false" });
+  dom.play = press(app, "Play", "Space", "play", () => togglePlay(app), { class: "atk-play" });
+  dom.loop = press(app, "Loop the selection", "L", "loop", () => playLoop(app), { "aria-pressed": "false" });
   dom.time = make("span", { class: "atk-time atk-num" });
-  dom.whole = make("span", { class: "atk-muted atk-num atk-wide" });
-  dom.under = make("span", { class: "atk-muted atk-num atk-wide" });
+  dom.whole = faint("atk-wide");
   dom.speed = make("span", { class: "atk-value atk-num" });
   dom.gain = make("span", { class: "atk-value atk-num" });
-  dom.undo = press("Undo", "U", "undo", () => undo(app));
-  dom.redo = press("Redo", "Shift+U", "redo", () => undo(app, true));
   return make("div", { class: "atk-transport" },
-    dom.play, press("Play the selection once", "P", "once", () => playSelected(app)), dom.loop, dom.time, dom.whole, dom.under,
-    make("span", { class: "atk-gap" }),
-    knob("speed", press("Slower; the pitch goes with it", "[", "less", () => changeSpeed(app, -1)), dom.speed, press("Faster; the pitch goes with it", "]", "more", () => changeSpeed(app, 1))),
-    knob("gain", press("Softer, in sound and picture", "↓", "less", () => changeGain(app, -3)), dom.gain, press("Louder, in sound and picture", "↑", "more", () => changeGain(app, 3))),
-    knob("zoom", press("Zoom out", "−", "less", () => zoom(app, 1.5)), press("Fit the segment, the whole", "F", "fit", () => fit(app)), press("Zoom in", "+", "more", () => zoom(app, 1 / 1.5))),
-    make("span", { class: "atk-group" }, dom.undo, dom.redo));
+    dom.play, press(app, "Play the selection once", "P", "once", () => playSelected(app)), dom.loop, dom.time, dom.whole,
+    gap(),
+    knob("speed", press(app, "Slower; the pitch goes with it", "[", "less", () => changeSpeed(app, -1)), dom.speed, press(app, "Faster; the pitch goes with it", "]", "more", () => changeSpeed(app, 1))),
+    knob("gain", press(app, "Softer, in sound and picture", "↓", "less", () => changeGain(app, -3)), dom.gain, press(app, "Louder, in sound and picture", "↑", "more", () => changeGain(app, 3))),
+    knob("zoom", press(app, "Zoom out", "−", "less", () => zoom(app, 1.5)), press(app, "Fit the segment, the whole", "F", "fit", () => fit(app)), press(app, "Zoom in", "+", "more", () => zoom(app, 1 / 1.5))));
 }
 const knob = (name, ...parts) => make("span", { class: "atk-group atk-knob" }, make("span", { class: "atk-muted" }, name), ...parts);
 
@@ -118,14 +112,10 @@ function buildClasses(app) {
 }
 
 function fillClasses(app) {
-  const chips = app.classes.slice(0, 18).map(({ name, key, colour }) => {
-    const dot = make("i");
-    dot.style.background = colour;
-    return button(app, {
-      label: name, key, class: "atk-chip", face: [dot, make("span", {}, name), key ? keycap(key) : null],
-      "data-class": name, "aria-pressed": "false", act: () => chooseClass(app, name),
-    });
-  });
+  const chips = app.classes.slice(0, 18).map(({ name, key, colour }) => button(app, {
+    label: name, key, class: "atk-chip", face: [dotOf(colour), make("span", {}, name), key ? keycap(key) : null],
+    "data-class": name, "aria-pressed": "false", act: () => chooseClass(app, name),
+  }));
   const more = button(app, { label: "Find a class", key: "/", class: "atk-chip", face: [app.classes.length > 18 ? `${app.classes.length - 18} more` : "find", keycap("/")], act: () => openPalette(app) });
   app.dom.classes.replaceChildren(...chips, more);
 }
@@ -136,9 +126,9 @@ function buildInspector(app) {
     const input = make("input", { type: "number", step: "0.001", min: "0", inputmode: "decimal", "data-field": name });
     input.addEventListener("change", () => editField(app, name, input));
     dom[name] = input;
-    return make("label", {}, label, input, "s");
+    return make("label", {}, label, input);
   };
-  dom.chosenName = button(app, { label: "Change the class", key: "Enter", class: "atk-chip atk-chosen", face: [make("i"), make("span")], act: () => openPalette(app) });
+  dom.chosenName = button(app, { label: "Change the class", key: "Enter", class: "atk-chip", face: [dotOf(""), make("span")], act: () => openPalette(app) });
   dom.segmentNote = make("input", { type: "text", placeholder: "segment note", maxlength: "500", "aria-label": "Note on this segment" });
   dom.segmentNote.addEventListener("change", () => {
     const segment = editable(app);
@@ -146,13 +136,13 @@ function buildInspector(app) {
     flushEdit(app);
   });
   dom.fields = make("span", { class: "atk-fields" }, dom.chosenName, field("start_s", "start"), field("end_s", "end"), field("length_s", "length"),
-    button(app, { label: "Snap both edges to the nearest evidence", key: "T", face: [icon("snap")], act: () => tighten(app, ["start", "end"]) }),
-    button(app, { label: "Delete the segment", key: "Del", face: [icon("bin")], act: () => removeSegment(app) }), dom.segmentNote);
+    press(app, "Snap both edges to the nearest evidence", "T", "snap", () => tighten(app, ["start", "end"])),
+    press(app, "Delete the segment", "Del", "bin", () => removeSegment(app)));
   dom.hint = make("span", { class: "atk-muted" }, "Drag in the picture to mark a sound, or ", keycap("S"), " … ", keycap("Enter"),
     " at the playhead", make("span", { class: "atk-wide" }, ", or hold ", keycap("1"), " – ", keycap("9"), " while you hear it"), ".");
   dom.note = make("input", { type: "text", placeholder: "recording note", maxlength: "2000", "aria-label": "Note on this recording" });
   dom.note.addEventListener("change", () => writeNote(app, dom.note.value));
-  return make("div", { class: "atk-inspector" }, dom.fields, dom.hint, make("span", { class: "atk-gap" }), dom.note);
+  return make("div", { class: "atk-inspector" }, dom.fields, dom.hint, make("span", { class: "atk-notes" }, dom.segmentNote, dom.note));
 }
 
 /** A typed time: start and end are taken as they are, the length moves the end. */
@@ -178,9 +168,9 @@ const orderedStrict = (start, end, duration_s) => (start >= 0 && end <= duration
 // ---------------------------------------------------------------- keeping it true
 function showPage(app) {
   const { dom, item, queue } = app;
-  setText(dom.title, item.title ?? item.recording);
-  dom.title.title = item.title ?? item.recording;
-  setText(dom.place, `${item.position + 1} of ${queue.total ?? "?"}${queue.filtered ? " · filtered" : ""}`);
+  setText(dom.title, item.title);
+  dom.title.title = item.title;
+  setText(dom.place, `${item.position + 1} of ${queue.total}${queue.filtered ? " · filtered" : ""}`);
   const { done = 0, total = 0 } = app.progress;
   setText(dom.progressText, total ? `${app.settings.claims === false ? "labelled" : "claims"} ${done} / ${total}` : "");
   dom.progress.firstChild.style.width = `${total ? (100 * done) / total : 0}%`;
@@ -224,7 +214,7 @@ function showHeard(app) {
 function showInspector(app) {
   const { dom } = app;
   const segment = selectedSegment(app);
-  dom.fields.hidden = !segment;
+  dom.fields.hidden = dom.segmentNote.hidden = !segment;
   dom.hint.hidden = Boolean(segment);
   if (!segment) return;
   setText(dom.chosenName.lastChild, segment.class_name ?? "?");
@@ -290,8 +280,11 @@ function closePanel(app) {
 /** A list under a text field: arrows move, Enter takes, Esc leaves. `fill(text)` gives (a promise of) [{face, take}]. */
 function pickList(app, { field, list, fill, onKey }) {
   let [rows, at, turn] = [[], 0, 0];
+  list.id = `atk-${newUuid()}`;
+  for (const [name, value] of Object.entries({ role: "combobox", "aria-expanded": "true", "aria-controls": list.id })) field.setAttribute(name, value);
   const mark = () => {
     [...list.children].forEach((node, place) => node.setAttribute("aria-selected", String(place === at)));
+    field.setAttribute("aria-activedescendant", list.children[at]?.id ?? "");
     list.children[at]?.scrollIntoView({ block: "nearest" });
   };
   const take = (place) => rows[place]?.take?.();
@@ -300,7 +293,7 @@ function pickList(app, { field, list, fill, onKey }) {
     const found = await fill(field.value);
     if (mine !== turn) return;
     [rows, at] = [found, 0];
-    list.replaceChildren(...rows.map(({ face }, place) => make("li", { role: "option", onpointerdown: (event) => event.preventDefault(), onclick: () => take(place) }, ...face)));
+    list.replaceChildren(...rows.map(({ face }, place) => make("li", { role: "option", id: `${list.id}-${place}`, onpointerdown: (event) => event.preventDefault(), onclick: () => take(place) }, ...face)));
     mark();
   };
   field.addEventListener("input", look);
@@ -325,10 +318,8 @@ function openPalette(app) {
   pickList(app, {
     field, list,
     fill: (text) => matchClasses(names, text).slice(0, 200).map((name) => {
-      const dot = make("i", { class: "atk-dot" });
-      dot.style.background = app.colourOf(name);
-      const { key } = app.classes.find((known) => known.name === name);
-      return { face: [dot, make("span", {}, name), key ? keycap(key) : null], take: () => { closePanel(app); chooseClass(app, name); } };
+      const { key, colour } = app.classes.find((known) => known.name === name);
+      return { face: [dotOf(colour), make("span", {}, name), key ? keycap(key) : null], take: () => { closePanel(app); chooseClass(app, name); } };
     }),
   });
 }
@@ -340,7 +331,7 @@ function openList(app) {
   const field = make("input", { type: "text", placeholder: "find a recording …", "aria-label": "Find a recording", autocomplete: "off", spellcheck: "false" });
   const status = make("select", { "aria-label": "Status" }, ...Object.entries(STATUS).map(([value, text]) => make("option", { value }, text)));
   const list = make("ul", { role: "listbox", "aria-label": "Recordings" });
-  const foot = make("span", { class: "atk-muted atk-num" });
+  const foot = faint();
   [field.value, status.value] = [app.filter.text, app.filter.status];
   const narrow = async (text, wanted) => {
     closePanel(app);
@@ -349,7 +340,7 @@ function openList(app) {
   const keep = button(app, { label: "Work through these", class: "atk-main-button", act: () => narrow(field.value, status.value) });
   const clear = button(app, { label: "Show all again", class: "atk-link", act: () => narrow("", "") });
   clear.hidden = !app.queue.filtered;
-  openPanel(app, "list", "Recordings", make("div", { class: "atk-row" }, field, status), list, make("div", { class: "atk-row" }, foot, make("span", { class: "atk-gap" }), clear, keep));
+  openPanel(app, "list", "Recordings", make("div", { class: "atk-row" }, field, status), list, make("div", { class: "atk-row" }, foot, gap(), clear, keep));
   let page = 0;
   const fetchRows = async (text) => {
     try {
@@ -369,20 +360,20 @@ function openList(app) {
   status.addEventListener("change", () => { page = 0; look(); });
 }
 
-function rowFace({ position, title, recording, status, claim, n_segments, problem }) {
+function rowFace({ position, title, status, claim, n_segments, problem }) {
   return [
-    make("span", { class: "atk-muted atk-num" }, String(position + 1)), make("span", { class: "atk-grow", title: problem ?? title ?? recording }, title ?? recording),
+    make("span", { class: "atk-muted atk-num" }, String(position + 1)), make("span", { class: "atk-grow", title: problem ?? title }, title),
     make("span", { class: "atk-muted" }, claim ?? ""), make("span", { class: "atk-muted atk-num" }, n_segments ? `${n_segments} ×` : ""),
-    make("span", { class: "atk-status-tag", "data-status": status ?? "open" }, STATUS[status] ?? status ?? ""),
+    make("span", { class: "atk-status-tag", "data-status": status }, STATUS[status]),
   ];
 }
 
 const HELP = [
   ["Listen", [["Space", "play, pause"], ["P", "play the selection once"], ["L", "loop the selection"], ["[ ]", "slower, faster (pitch follows)"], ["↑ ↓", "gain, in sound and picture"], ["← →", "move the playhead (Shift: further)"], ["Home End", "to the beginning, the end"]]],
+  ["See", [["+ −", "zoom (or the wheel)"], ["F", "fit the segment, the whole"], ["Page ↑ ↓", "a view back, forth"], ["Esc", "leave, select nothing"]]],
   ["Mark", [["S", "start a segment at the playhead"], ["Enter", "end it there"], ["1 – 9", "class of the segment"], ["hold 1 – 9", "mark while you hear it"], ["/", "find a class by typing"], ["drag", "in the picture: a new segment"], ["Del", "delete the segment"]]],
   ["Refine", [["Tab", "next segment (Shift: previous)"], ["← →", "move the edge 10 ms (Shift: 100 ms)"], ["Alt ← →", "move the whole segment"], ["E", "the other edge"], ["T", "snap both edges (Shift: this edge)"], ["I", "type the times"], ["W", "write a note"]]],
   ["Decide", [["C", "confirmed, with its ranges"], ["N", "not found"], ["M", "maybe: unsure"], ["Shift C N M", "decide and go on"], ["< >", "previous, next recording"], ["O", "find, filter recordings"], ["U", "undo (or Ctrl Z)"], ["Shift U", "redo"]]],
-  ["See", [["+ −", "zoom (or the wheel)"], ["F", "fit the segment, the whole"], ["Page ↑ ↓", "a view back, forth"], ["Esc", "leave, select nothing"]]],
 ];
 
 function openHelp(app) {

@@ -5,26 +5,24 @@ const GREY = "#8b94a3";
 const VERDICTS = { confirmed: "confirmed", not_found: "not found", unsure: "unsure", open: "open" };
 
 // ---------------------------------------------------------------- operations
-/** What one operation changes: {key, before, after}; undo and redo put one of the two back. */
+/** What one operation changes: {what, name, before, after}. */
 function patchOf(state, op) {
   const { kind, payload } = op;
   if (kind === "segment" || kind === "delete") {
     const before = state.segments.find(({ id }) => id === payload.id) ?? null;
-    return { key: `segment:${payload.id}`, before, after: kind === "delete" ? null : { ...before, ...payload } };
+    return { what: "segment", name: payload.id, before, after: kind === "delete" ? null : { ...before, note: null, ...payload } };
   }
   if (kind === "claim") {
     const name = payload.class_name ?? "";
     const after = payload.verdict === "open" ? null : payload.verdict;
-    return { key: `claim:${name}`, before: state.claims[name] ?? null, after };
+    return { what: "claim", name, before: state.claims[name] ?? null, after };
   }
-  if (kind === "note") return { key: "note", before: state.notes, after: [...state.notes, payload.text] };
+  if (kind === "note") return { what: "note", before: state.notes, after: [...state.notes, payload.text] };
   return null;
 }
 
-/** The state with a patch's `after` (or, backwards, its `before`) in place; the given state stays as it is. */
-function applyPatch(state, patch, backwards = false) {
-  const value = backwards ? patch.before : patch.after;
-  const [what, name] = [patch.key.split(":", 1)[0], patch.key.slice(patch.key.indexOf(":") + 1)];
+/** The state with a patch's `after` in place; the given state stays as it is. */
+function applyPatch(state, { what, name, after: value }) {
   if (what === "note") return { ...state, notes: value };
   if (what === "claim") {
     const claims = { ...state.claims };
@@ -36,15 +34,23 @@ function applyPatch(state, patch, backwards = false) {
   return { ...state, segments: sortSegments(value === null ? others : [...others, value]) };
 }
 
-/** The state after an operation; `patches` knows what undone operations had changed. */
+/** The state after an operation; `patches` knows what those made here change. */
 function applyOperation(state, op, patches = new Map()) {
   if (op.kind === "heard") return { ...state, heard: mergeRanges([...state.heard, ...op.payload.ranges]) };
-  if (op.kind === "undo") {
-    const patch = patches.get(op.uuid);
-    return patch ? applyPatch(state, patch) : state;
-  }
-  const patch = patchOf(state, op);
+  const patch = patches.get(op.uuid) ?? patchOf(state, op);
   return patch ? applyPatch(state, patch) : state;
+}
+
+/** The state with an operation in its lists of what can be undone and redone. */
+function listOperation(state, { uuid, kind, payload: { target } }, patches) {
+  if (kind === "heard") return state;
+  const { undoable, redoable } = state;
+  const put = (list, one) => (one === undefined || list.includes(one) ? list : [...list, one]);
+  const cut = (list) => list.filter((one) => one !== target);
+  if (kind !== "undo") return { ...state, undoable: put(undoable, uuid), redoable: [] };
+  const first = patches.get(target)?.target; // a redo: what comes back
+  if (first || redoable.includes(target)) return { ...state, undoable: put(undoable, first), redoable: cut(redoable) };
+  return { ...state, undoable: cut(undoable), redoable: put(redoable, uuid) };
 }
 
 const sortSegments = (segments) => [...segments].sort((a, b) => a.start_s - b.start_s || a.end_s - b.end_s || (a.id < b.id ? -1 : 1));
@@ -67,7 +73,7 @@ function orderedRange(a, b, duration_s) {
   const [start_s, end_s] = [clamp(Math.min(a, b), 0, duration_s), clamp(Math.max(a, b), 0, duration_s)];
   return end_s - start_s < SHORTEST_S ? null : { start_s: roundTime(start_s), end_s: roundTime(end_s) };
 }
-const roundTime = (seconds) => Math.round(seconds * 1e5) / 1e5;
+const roundTime = (seconds) => Math.round(seconds * 1e6) / 1e6;
 
 /** A segment with one edge (or, "both", the whole) put elsewhere; it keeps its shortest length and stays inside. */
 function moveEdge(segment, edge, to_s, duration_s) {
@@ -97,8 +103,7 @@ function zoomView(view, factor, at, duration_s) {
 function viewWith(view, time, duration_s) {
   const span = view.end - view.start;
   if (time >= view.start && time <= view.end) return view;
-  const start = time < view.start ? time - 0.1 * span : time - 0.1 * span;
-  return fitView(start, start + span, duration_s);
+  return fitView(time - 0.1 * span, time + 0.9 * span, duration_s);
 }
 
 const timeToX = (view, width, time) => ((time - view.start) / (view.end - view.start)) * width;

@@ -1,5 +1,5 @@
 // What every audiotk widget shares: messages, sound, pictures of sound, unsent operations, keys, theme.
-// Python puts this text before NAME.js (base.esm), so nothing is imported or exported here.
+// Python puts it before NAME.js (base.esm), so nothing is imported or exported here.
 
 // ---------------------------------------------------------------- small things
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -49,9 +49,22 @@ function mergeRanges(ranges, gap = 1e-6) {
 
 const coveredSeconds = (ranges) => mergeRanges(ranges).reduce((sum, [start, end]) => sum + end - start, 0);
 
+/** A button that leaves the keyboard with the widget when it is clicked. */
+function button(app, { label, key, face = [label], act, ...rest }) {
+  const node = make("button", { type: "button", title: key ? `${label}  (${key})` : label, "aria-label": label, ...rest }, ...face);
+  node.addEventListener("pointerdown", (event) => event.preventDefault());
+  node.addEventListener("click", () => {
+    if (document.activeElement !== node) app.focus();
+    act();
+  });
+  return node;
+}
+const keycap = (text) => make("kbd", {}, text);
+const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
 // ---------------------------------------------------------------- messages
 /** Requests with ids and timeouts over the widget's channel; `on(type, f)` hears what comes unasked. */
-function createClient(model, { timeout = 20000 } = {}) {
+function createClient(model) {
   const waiting = new Map();
   const hearers = new Map();
   let lastId = Math.floor(Math.random() * 1e9) * 1000; // two views of one model never share an id
@@ -71,7 +84,7 @@ function createClient(model, { timeout = 20000 } = {}) {
   model.on("msg:custom", receive);
 
   return {
-    ask(type, fields = {}, limit = timeout) {
+    ask(type, fields = {}, limit = 20000) {
       const id = ++lastId;
       return new Promise((resolve, reject) => {
         const late = () => {
@@ -109,54 +122,43 @@ function bytesOf(buffer) {
 }
 
 // ---------------------------------------------------------------- unsent operations
-/** The part of Storage that is used here, in memory: for browsers that forbid localStorage or have it full. */
-function memoryStorage() {
-  const held = new Map();
-  return {
-    get length() { return held.size; },
-    key: (index) => [...held.keys()][index] ?? null,
-    getItem: (key) => held.get(key) ?? null,
-    setItem: (key, value) => held.set(key, value),
-    removeItem: (key) => held.delete(key),
-  };
-}
-
-/** localStorage if it can be written, and memory behind it. */
+/** localStorage if the browser lets it be written, and memory behind it for when it is full. */
 function storages() {
   try {
-    localStorage.setItem("audiotk:probe", "1");
-    localStorage.removeItem("audiotk:probe");
-    return [localStorage, memoryStorage()];
+    localStorage["audiotk:probe"] = "1";
+    delete localStorage["audiotk:probe"];
+    return [localStorage, {}];
   } catch {
-    return [memoryStorage()];
+    return [{}];
   }
 }
 
 /**
  * Operations on their way to the store. Each is kept under a key of its own until the store acknowledged it, so a
- * reload, a dead kernel or a second tab loses nothing; they are sent one after the other, in order.
+ * reload, a dead kernel or a second tab loses nothing; they are sent one after the other, in order. The status speaks
+ * of those made here or found at the start, less those of recordings that only another notebook's kernel knows.
  * `onStatus({state: "saved" | "saving" | "unsaved", count, reason, refused: count})`, `onAck(message, op)`, `onRefused(op, text)`.
  */
 function createOutbox({ client, prefix, onStatus, onAck, onRefused, patience = 4000, pauses = [1000, 2000, 4000, 8000] }) {
   const stores = storages();
+  const [refused, elsewhere] = [new Map(), new Set()]; // of uuids: why, and what stays for another notebook
   let [flying, timer, tries, count, reason, closed] = [null, null, 0, 0, "", false];
   let shown = "";
 
   function entries() {
     const found = [];
     for (const store of stores) {
-      for (let index = 0; index < store.length; index++) {
-        const key = store.key(index);
-        if (key.startsWith(prefix)) found.push({ key, store, ...JSON.parse(store.getItem(key)) });
-      }
+      for (const key of Object.keys(store)) if (key.startsWith(prefix)) found.push({ key, store, op: JSON.parse(store[key]).op });
     }
-    return found.sort((a, b) => (a.key < b.key ? -1 : 1));
+    return found.filter(({ op }) => !elsewhere.has(op.uuid)).sort((a, b) => (a.key < b.key ? -1 : 1));
   }
+  const mine = new Set(entries().map(({ op }) => op.uuid));
+  const own = (is) => entries().filter(({ op: { uuid } }) => mine.has(uuid) && refused.has(uuid) === is).map(({ op }) => op);
   function report() {
-    const all = entries();
-    const refused = all.filter((entry) => entry.refused);
-    const state = all.length === 0 ? "saved" : reason || refused.length ? "unsaved" : "saving";
-    const status = { state, count: all.length, reason: refused.length ? refused[0].refused : reason, refused: refused.length };
+    const [open, bad] = [own(false), own(true)];
+    const all = open.length + bad.length;
+    const state = !all ? "saved" : reason || bad.length ? "unsaved" : "saving";
+    const status = { state, count: all, reason: bad.length ? refused.get(bad[0].uuid) : reason, refused: bad.length };
     const text = JSON.stringify(status);
     if (text !== shown) onStatus(status);
     shown = text;
@@ -167,8 +169,10 @@ function createOutbox({ client, prefix, onStatus, onAck, onRefused, patience = 4
   }
   function pump() {
     if (closed || flying) return;
-    const next = entries().find((entry) => !entry.refused);
-    if (next) {
+    const open = entries().filter(({ op }) => !refused.has(op.uuid));
+    const next = open.find(({ op }) => mine.has(op.uuid)) ?? open[0];
+    if (!next) reason = "";
+    else {
       flying = next.op.uuid;
       wait(patience, () => fail("the kernel does not answer; kept in this browser"));
       try {
@@ -193,48 +197,66 @@ function createOutbox({ client, prefix, onStatus, onAck, onRefused, patience = 4
   }
   client.on("ack", (message) => {
     const entry = entries().find(({ op }) => op.uuid === message.uuid);
-    if (entry) entry.store.removeItem(entry.key);
+    if (entry) delete entry.store[entry.key];
     [reason, tries] = ["", 0];
     settle(message.uuid);
     onAck(message, entry?.op);
   });
-  client.on("nack", (message) => {
-    const entry = entries().find(({ op }) => op.uuid === message.uuid);
-    if (!entry) return;
-    if (message.retry) {
-      fail(message.text);
-      return;
-    }
-    entry.store.setItem(entry.key, JSON.stringify({ op: entry.op, refused: message.text }));
-    settle(message.uuid);
-    onRefused(entry.op, message.text);
+  client.on("nack", ({ uuid, text, ...message }) => {
+    const entry = entries().find(({ op }) => op.uuid === uuid);
+    if (!entry) return undefined;
+    if (message.elsewhere) elsewhere.add(uuid);
+    else if (message.retry) return fail(text);
+    else refused.set(uuid, text);
+    settle(uuid);
+    return message.elsewhere || onRefused(entry.op, text);
   });
+  addEventListener("storage", report); // another tab sent something
 
   return {
     add(op) {
+      mine.add(op.uuid);
       const key = `${prefix}${String(Date.now()).padStart(15, "0")}-${String(count++).padStart(6, "0")}-${op.uuid}`;
       try {
-        stores[0].setItem(key, JSON.stringify({ op }));
+        stores[0][key] = JSON.stringify({ op });
       } catch { // full
-        stores[stores.length - 1].setItem(key, JSON.stringify({ op }));
+        stores[stores.length - 1][key] = JSON.stringify({ op });
       }
       pump();
     },
     pump,
-    pending: () => entries().filter((entry) => !entry.refused).map((entry) => entry.op),
-    discardRefused() {
-      entries().filter((entry) => entry.refused).forEach((entry) => entry.store.removeItem(entry.key));
+    pending: () => own(false),
+    refused: () => own(true),
+    discard(ops) {
+      for (const { key, store, op } of entries()) if (ops.some(({ uuid }) => uuid === op.uuid)) delete store[key];
       report();
     },
     retryRefused() {
-      for (const { key, store, op, refused } of entries()) if (refused) store.setItem(key, JSON.stringify({ op }));
+      refused.clear();
       pump();
     },
     close() {
       closed = true;
+      removeEventListener("storage", report);
       clearTimeout(timer);
     },
   };
+}
+
+/** Ask, in the widget, before refused operations are thrown away: by name. */
+function askToDiscard(app, done = () => {}) {
+  const ops = app.outbox.refused();
+  const names = ops.map(({ kind, recording, payload: { class_name, verdict, text, start_s, end_s } = {}, ...op }) => [
+    kind, class_name, verdict, text, end_s && `${start_s.toFixed(2)} – ${end_s.toFixed(2)} s`, "of", recording ?? op[app.deck?.key],
+  ].filter(Boolean).join(" "));
+  const leave = (act) => () => { bar.remove(); app.focus(); act(); };
+  const drop = leave(() => { app.outbox.discard(ops); done(); });
+  const bar = make("div", { class: "atk-head atk-ask", role: "alertdialog", "aria-label": "Dismiss" },
+    make("span", {}, `Throw away for good: ${names.slice(0, 5).join("; ")}${names[5] ? `; ${names.length - 5} more` : ""}?`),
+    button(app, { label: "Throw away", class: "atk-link", act: drop }), button(app, { label: "Keep", class: "atk-link", act: leave(() => {}) }));
+  app.root.querySelector(".atk-ask")?.remove();
+  app.dom.discard.parentElement.after(bar);
+  bar.lastChild.focus();
 }
 
 // ---------------------------------------------------------------- media
@@ -409,7 +431,7 @@ function createClock({ onTick, onHeard, onEnd, onError }) {
   }
   /** Note what was played since the last look. */
   function listen() {
-    if (!run || !run.pieces.length || context.state !== "running" || gain === 0) return;
+    if (!run || !run.pieces.length || context.state !== "running") return;
     const [time, now] = [position(), context.currentTime - latency()];
     const moved = (now - Math.max(run.looked ?? run.pieces[0].when, run.pieces[0].when)) * rate;
     run.looked = now;
@@ -501,11 +523,9 @@ function createClock({ onTick, onHeard, onEnd, onError }) {
     rate: () => rate,
     setRate: (value) => { rate = value; },
     setGain(value) {
-      listen();
       gain = value;
       if (output) output.gain.setTargetAtTime(value, context.currentTime, 0.01);
     },
-    state: () => (context ? context.state : "closed"),
     close() {
       stop("closed");
       if (context) context.close();
@@ -568,6 +588,25 @@ function watchTheme(root, wish, onChange) {
   return { look, close: () => { observer.disconnect(); system.removeEventListener("change", look); } };
 }
 
+/** Shield keys, follow theme and size; returns the end of the view. */
+function beginView(app, onTheme = () => {}) {
+  const unshield = shieldKeys(app.root);
+  app.themes = watchTheme(app.root, () => app.settings.theme, (theme) => { app.theme = theme; onTheme(theme); app.refresh(); });
+  const resized = new ResizeObserver(() => { app.themes.look(); app.refresh(); });
+  resized.observe(app.root);
+  return () => {
+    app.closed = true;
+    resized.disconnect();
+    app.themes.close();
+    unshield();
+    app.outbox.close();
+    app.clock.close();
+    app.client.close();
+    cancelAnimationFrame(app.frame);
+    app.root.remove();
+  };
+}
+
 // ---------------------------------------------------------------- colour
 /** Relative luminance of [r, g, b] in 0..255 (WCAG 2). */
 function luminance([r, g, b]) {
@@ -628,7 +667,7 @@ function paintTile(tile, look, table) {
 
 /** Make a canvas as sharp as the screen; returns its context in CSS pixels. */
 function sharpContext(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
+  const ratio = devicePixelRatio;
   const [w, h] = [Math.max(Math.round(width * ratio), 1), Math.max(Math.round(height * ratio), 1)];
   if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
   [canvas.style.width, canvas.style.height] = [`${width}px`, `${height}px`];
