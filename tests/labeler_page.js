@@ -122,7 +122,7 @@ export function makeModel({ items = defaultItems(), classes = defaultClasses(), 
   let position = 0;
   const model = {
     received: [], sent: [], operations, down: false, refuse: null, full: false, delay,
-    state: { classes, labeler: "anna", store_id: "s1", settings, queue: { total: items.length, done: 0, position: 0, claims: { done: 0, total: items.length } }, ready: 0, ...traits },
+    state: { classes, labeler: "anna", store_id: "s1", settings: { theme: "auto", speeds: [0.25, 0.5, 0.75, 1, 1.25, 1.5, 2], height: 200, ...settings }, queue: { total: items.length, done: 0, position: 0, claims: { done: 0, total: items.length } }, ready: 0, ...traits },
     get: (name) => model.state[name],
     set: (name, value) => { model.state[name] = value; },
     save_changes() {},
@@ -166,13 +166,14 @@ export function makeModel({ items = defaultItems(), classes = defaultClasses(), 
     const [scores, buffers] = teacherOf(items[at]);
     const bands = Array.from({ length: 96 }, (_, i) => EDGES[i + 1]);
     const number = id === undefined ? {} : { id };
-    model.say({ type: "item", ...number, ...(prefetch ? { prefetch } : {}), position: at, sr: SR, url: null, problem: null, mel_hz: bands, ...item, ...stateOf(item.recording), teacher: scores }, buffers);
+    model.say({ type: "item", ...number, ...(prefetch ? { prefetch } : {}), position: at, sr: SR, problem: null, readable: !item.problem, mel_hz: bands, ...item, ...stateOf(item.recording), teacher: scores }, buffers);
   }
   function show(id) {
     tellItem(position, id);
     if (position + 1 < items.length) setTimeout(() => tellItem(position + 1, undefined, true), 1);
   }
   function take(op) {
+    if (!find(op.recording)) return model.say({ type: "nack", uuid: op.uuid, retry: true, elsewhere: true, text: "not in this queue" });
     if (model.full) return model.say({ type: "nack", uuid: op.uuid, retry: true, text: "the disk is full" });
     if (model.refuse?.(op)) return model.say({ type: "nack", uuid: op.uuid, retry: false, text: model.refuse(op) });
     const first = !operations.some(({ recording, kind }) => recording === op.recording && ["segment", "claim"].includes(kind));
