@@ -9,6 +9,7 @@ from pathlib import Path
 from audiotk import __version__
 from audiotk.errors import AudiotkError
 from audiotk.relabel_command import add_parser as add_relabel
+from audiotk.score_command import add_parser as add_score
 from audiotk.store_command import add_parser as add_store
 
 EXAMPLES = """\
@@ -16,6 +17,7 @@ examples:
   audiotk run notebooks                                  every notebook, on the embedded data
   audiotk run notebooks/00_quickstart.ipynb -p data esc50 -p data_root ../ESC-50
   audiotk relabel --help                                 repair labels by a hierarchy or a teacher's scores
+  audiotk score --help                                   have a teacher hear recordings
   audiotk store check labels.sqlite                      whether all labels are as they were written
   audiotk doctor                                         what works on this machine
 """
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_report(commands)
     add_relabel(commands)
+    add_score(commands)
     add_store(commands)
     _add_doctor(commands)
     return parser

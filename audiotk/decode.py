@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import ceil, floor, gcd, isfinite, prod
 from typing import Any
 
@@ -23,12 +24,14 @@ from audiotk.files import cores
 from audiotk.tables import AudiotkError
 
 PathLike = str | os.PathLike[str]
+Frames = Callable[[int, int], np.ndarray]
 QUALITY = "HQ"  # soxr's; librosa calls it soxr_hq
 GRACE_S = 0.001  # an end may lie this far behind the recording's: segment ids are in milliseconds
 CONTEXT = 256  # input frames read on each side of a range, times the decimation factor: soxr's filter and a margin
 JOIN_S = 1.0  # segments of one recording that are no further apart are decoded in one go ...
 RUN_S = 600.0  # ... up to this length, which bounds the memory of a worker
 SCRATCH = 1 << 22  # samples that are read at a time, and that a thread keeps memory for
+MPEG_LEAD = 11_520  # frames that are decoded before those wanted from an MP3: ten of its own
 DENSEST = 8192  # frames in a byte of file: more than any coding can hold (FLAC at its best: 65,535 frames in 12 bytes)
 
 
@@ -116,32 +119,85 @@ def sample_range(handle: sf.SoundFile, path: PathLike, sr: int, start_s: float, 
     return first, last
 
 
-def read_samples(handle: sf.SoundFile, path: PathLike, sr: int, first: int, last: int) -> np.ndarray:
-    """Samples `first` to `last`, counted at `sr`, with as much context as makes them those of the whole recording."""
+def read_samples(
+    handle: sf.SoundFile, path: PathLike, sr: int, first: int, last: int, frames: Frames | None = None
+) -> np.ndarray:
+    """Samples `first` to `last`, counted at `sr`, with as much context as makes them those of the whole recording.
+
+    `frames` reads frames of the file in place of :func:`read_frames`.
+    """
+    frames = frames or partial(read_frames, handle, path)
     if sr == handle.samplerate:
-        return read_frames(handle, path, first, last).copy()
+        return frames(first, last).copy()
+    begin, end, skip = _frames_for(handle, sr, first, last)
+    wave = soxr.resample(frames(begin, end), handle.samplerate, sr, quality=QUALITY)
+    return wave[skip : skip + last - first]
+
+
+def _frames_for(handle: sf.SoundFile, sr: int, first: int, last: int) -> tuple[int, int, int]:
+    """First and last frame to read for samples at `sr`, and how many samples of the result come before `first`."""
     common = gcd(sr, handle.samplerate)
     up, down = sr // common, handle.samplerate // common
     context = CONTEXT * ceil(down / up)
     begin = max(0, first * down // up - context) // down * down  # a frame that falls on a sample at `sr`
     end = min(handle.frames, last * down // up + context + 1)
-    wave = soxr.resample(read_frames(handle, path, begin, end), handle.samplerate, sr, quality=QUALITY)
-    skip = first - begin // down * up
-    return wave[skip : skip + last - first]
+    return begin, end, first - begin // down * up
+
+
+def stream_ranges(path: PathLike, sr: int, ranges: Sequence[tuple[float, float]]) -> Iterator[np.ndarray]:
+    """The wave of each range in seconds, one after the other; what lies between first start and last end is read once.
+
+    Parameters
+    ----------
+    path, sr
+        As in :func:`audiotk.audio.load`, whose waves these are.
+    ranges
+        start_s and end_s, by rising starts. Memory holds one range (and what overlaps it), never the recording.
+
+    Raises
+    ------
+    AudiotkError
+        As :func:`audiotk.audio.load`; the ranges before the fault were given already.
+    """
+    with open_sound(path) as handle:
+        held, at = np.zeros(0, np.float32), 0  # frames that were read, from frame `at`
+
+        def frames(begin: int, end: int) -> np.ndarray:
+            nonlocal held, at
+            if not at <= begin <= at + len(held):
+                held, at = held[:0], begin
+            held, at = held[begin - at :], begin
+            if end > at + len(held):
+                held = np.concatenate([held, read_frames(handle, path, at + len(held), end)])
+            return held[: end - at]
+
+        for start_s, end_s in ranges:
+            first, last = sample_range(handle, path, sr, start_s, end_s)
+            yield read_samples(handle, path, sr, first, last, frames)
 
 
 def read_frames(handle: sf.SoundFile, path: PathLike, first: int, last: int) -> np.ndarray:
     """Frames `first` to `last` at the file's own rate, mixed down, float32; valid until this thread's next call."""
     step = SCRATCH // handle.channels
+    if last - first <= step:
+        return _read_block(handle, path, first, last)
+    # memory grows with the sound that is really there, not with what a header promises
+    blocks = [_read_block(handle, path, at, min(at + step, last)).copy() for at in range(first, last, step)]
+    return np.concatenate(blocks)
+
+
+def _read_block(handle: sf.SoundFile, path: PathLike, first: int, last: int) -> np.ndarray:
+    """:func:`read_frames` of at most `SCRATCH` samples.
+
+    The decoder of MP3 is off for some frames after each seek, and soundfile ends each read with one: so reading starts
+    earlier there.
+    """
+    lead = min(first, MPEG_LEAD) if handle.subtype.startswith("MPEG") else 0
     try:
-        _go_to(handle, first)
+        _go_to(handle, first - lead)
     except sf.SoundFileError as err:
         raise _undecodable(handle, path, first, err) from err
-    if last - first <= step:
-        return _read_on(handle, path, first, last)
-    # memory grows with the sound that is really there, not with what a header promises
-    blocks = [_read_on(handle, path, at, min(at + step, last)).copy() for at in range(first, last, step)]
-    return np.concatenate(blocks)
+    return _read_on(handle, path, first - lead, last)[lead:]
 
 
 def _undecodable(handle: sf.SoundFile, path: PathLike, first: int, err: sf.SoundFileError) -> AudiotkError:
@@ -150,7 +206,7 @@ def _undecodable(handle: sf.SoundFile, path: PathLike, first: int, err: sf.Sound
 
 
 def _read_on(handle: sf.SoundFile, path: PathLike, first: int, last: int) -> np.ndarray:
-    """:func:`read_frames` of at most `SCRATCH` samples from where `handle` stands, which is `first`."""
+    """Frames `first` to `last` from where `handle` stands, which is `first`."""
     whole_numbers = handle.subtype == "PCM_16"  # libsndfile's own conversion to float takes three times as long
     shape = (last - first, handle.channels) if handle.channels > 1 else (last - first,)
     try:

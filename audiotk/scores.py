@@ -7,8 +7,9 @@ Scores of different types may stand in one table.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,16 @@ from audiotk.tables import AudiotkError, Labels
 
 GROUP_CELLS = 16_000_000  # scores in a row group of a file, at most this many and one part more are held when writing
 READ_BYTES = 64_000_000  # scores of a file that are in memory at a time, about
+ABOUT = "audiotk.scores"  # metadata of a file: JSON of what its scores depend on
 ADVICE = "scores are probabilities; put logits through a sigmoid first, and leave out segments that have none"
 
 
-def write_scores(path: str | Path, scores: pd.DataFrame | Iterable[pd.DataFrame], dtype: str = "float16") -> None:
+def write_scores(
+    path: str | Path,
+    scores: pd.DataFrame | Iterable[pd.DataFrame],
+    dtype: str = "float16",
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Write scores to a Parquet file: column ``segment`` and one column of `dtype` a class; wholly or not at all.
 
     Parameters
@@ -38,6 +45,8 @@ def write_scores(path: str | Path, scores: pd.DataFrame | Iterable[pd.DataFrame]
         classes; these are not held together.
     dtype
         ``float16`` (3 significant digits), ``float32`` or ``float64``.
+    about
+        What the scores depend on (teacher, prompts, thresholds, ...), as JSON can hold it; see :attr:`Scores.about`.
 
     Raises
     ------
@@ -56,6 +65,7 @@ def write_scores(path: str | Path, scores: pd.DataFrame | Iterable[pd.DataFrame]
                     raise AudiotkError(f"scores: expected a DataFrame or several, got {type(part).__name__}")
                 classes = list(part.columns) if writer is None else writer.schema.names[1:]
                 table = _arrow(part, classes, dtype)
+                table = table.replace_schema_metadata({ABOUT: json.dumps(dict(about or {}), ensure_ascii=False)})
                 writer = writer or pq.ParquetWriter(draft, table.schema, use_dictionary=["segment"], compression="lz4")
                 waiting.append(table)
                 if sum(len(held) for held in waiting) * len(classes) >= GROUP_CELLS:
@@ -111,6 +121,8 @@ class Scores:
     ----------
     segments, classes
         Ids and names in the order of the source.
+    about
+        What :func:`write_scores` was told the scores depend on; empty where nothing was.
 
     Raises
     ------
@@ -121,6 +133,7 @@ class Scores:
     def __init__(self, source: pd.DataFrame | str | Path) -> None:
         self._file: pq.ParquetFile | None = None
         self.name = "scores"
+        self.about: dict[str, Any] = {}
         if isinstance(source, pd.DataFrame):
             self._frame = source
             segments, classes = source.index, _names(source.columns)
@@ -134,6 +147,7 @@ class Scores:
                 if "segment" not in names:
                     raise AudiotkError(f"{source}: expected a column 'segment' and one a class, got {names[:5]} ...")
                 segments = pd.Index(self._file.read(["segment"])["segment"].to_pandas())
+                self.about = _about(source, self._file.schema_arrow)
             except (OSError, pa.ArrowInvalid) as err:
                 raise AudiotkError(f"{source}: cannot be read as Parquet: {err}") from err
             classes = [name for name in names if name not in ("segment", "__index_level_0__")]
@@ -170,6 +184,19 @@ class Scores:
             if len(block) == width or place == len(labels.classes) - 1:
                 yield slice(place + 1 - len(block), place + 1), np.stack(block).T
                 block = []
+
+    def by_class(self, classes: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and scores of each named class in the order of `segments`, in their own float type; no labels needed.
+
+        Raises
+        ------
+        AudiotkError
+            There is no such class, or a score is NaN or outside [0, 1].
+        """
+        if unknown := [name for name in classes if name not in self.classes]:
+            raise AudiotkError(f"{self.name}: there is no class {unknown[0]!r}")
+        for _, name, values in self._read(list(classes)):
+            yield name, _checked(values, name, self.segments, self.name)
 
     def at(self, segments: Any, classes: Any) -> np.ndarray:
         """Scores of single cells: float64, one for each pair of a segment id and a class name."""
@@ -222,6 +249,17 @@ class Scores:
                     f"{self.name}: {noun} {extra[0]!r} is not in the labels ({len(extra)} such); leave it out"
                 )
         return order
+
+
+def _about(path: str | os.PathLike[str], schema: pa.Schema) -> dict[str, Any]:
+    """What a file says that its scores depend on."""
+    try:
+        about = json.loads((schema.metadata or {}).get(ABOUT.encode(), b"{}"))
+    except (ValueError, RecursionError) as err:
+        raise AudiotkError(f"{path}: its metadata {ABOUT} cannot be read as JSON: {err}") from err
+    if not isinstance(about, dict):
+        raise AudiotkError(f"{path}: expected an object in its metadata {ABOUT}, got {type(about).__name__}")
+    return about
 
 
 def comparable(values: np.ndarray, *thresholds: float) -> tuple[np.ndarray, ...]:

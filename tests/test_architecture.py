@@ -22,14 +22,14 @@ LAYERS = (
     {"audio", "decode", "ontology"},
     {
         "agreement", "backgrounds", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "noise",
-        "oscillators", "relabel", "resample", "results", "scores", "soundscapes", "stats", "store", "synthesis",
+        "oscillators", "relabel", "resample", "results", "scores", "search", "soundscapes", "stats", "store", "synthesis",
     },
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "teachers", "train"},
     {
         "agreement_figures", "coverage_figures", "doctor", "figures", "kernels", "label_figures", "render", "report",
         "runs", "trees", "widgets",
     },
-    {"__main__", "relabel_command", "store_command"},
+    {"__main__", "relabel_command", "score_command", "store_command"},
 )  # fmt: skip
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 TORCH = {"torch", "torchaudio", "torchvision", "lightning_fabric", "transformers", "torchlibrosa"}
@@ -37,7 +37,7 @@ TORCH = {"torch", "torchaudio", "torchvision", "lightning_fabric", "transformers
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "jscatter": "jupyter-scatter", "umap": "umap-learn"}
 BROUGHT_BY = {
     "IPython": "ipykernel", "dask": "distributed", "joblib": "scikit-learn", "packaging": "distributed",
-    "PIL": "matplotlib", "traitlets": "ipywidgets",
+    "PIL": "matplotlib", "safetensors": "transformers", "traitlets": "ipywidgets",
 }  # fmt: skip
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

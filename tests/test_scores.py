@@ -193,3 +193,17 @@ def test_all_float16_scores_in_order():
     assert (ours > t).sum() == (scores.astype(float) > float(np.float16(0.95))).sum()
     assert float(np.float16(0.95)) > 0.95  # so an exact comparison would call a score of 0.95 larger than 0.95
     assert not (comparable(np.array([0.95], np.float16), 0.95)[0] > t).any()
+
+
+def test_classes_are_read_without_labels_in_their_own_type(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [0.95, 0.5], "b": [0.1, 0.2]}, index=["s", "t"])
+    write_scores(tmp_path / "scores.parquet", frame)
+    opened = open_scores(tmp_path / "scores.parquet")
+    found = dict(opened.by_class(["b", "a"]))
+    assert list(found) == ["b", "a"]
+    assert found["a"].dtype == np.float16
+    np.testing.assert_array_equal(found["a"], frame["a"].astype("float16"))
+    with pytest.raises(AudiotkError, match="there is no class 'c'"):
+        next(opened.by_class(["a", "c"]))
+    with pytest.raises(AudiotkError, match="class 'a': expected a score in"):
+        next(open_scores(frame + 1).by_class(["a"]))

@@ -1,0 +1,374 @@
+"""Notebook 07, first half: what a teacher that was never trained on these classes says of them (P1, section 3.4).
+
+Teachers: "examples" (the default; no download), "yamnet", "clap" (LAION's), "msclap" (P1's) or any name of
+`audiotk.teachers`. Thresholds and sigmoids are chosen on validation recordings; the test recordings are opened once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiotk import audio, labels, metrics, teachers
+from audiotk.experiments import mean_over_seeds, row
+from audiotk.experiments.quickstart import EMBEDDED, load, mistakes, window_s
+from audiotk.experiments.quickstart import evaluate as average_precision
+from audiotk.resample import Statistic, ratio_statistic
+from audiotk.scoring import Heard, listen
+from audiotk.stats import Interval
+from audiotk.tables import AudiotkError, Dataset, Labels, make_windows
+from audiotk.teachers import Prompts, Teacher
+from audiotk.teachers.examples import Examples
+from audiotk.teachers.readings import Reading, common_threshold, fit_sigmoid
+
+__all__ = ["EMBEDDED", "compare", "cost", "load", "mistakes", "results", "run", "sensitivity"]
+
+EXPERIMENT = "zero-shot teacher"
+NAMES = {"clap": "laion-clap", "prototypes": "examples"}
+SHORT = {"laion-clap": "embedding", "msclap": "embedding", "examples": "max", "yamnet": "mean"}  # how windows add up
+SHOTS = 10  # examples of a class
+VARIED = (1, 3, 10, 30)  # how many there are in the table of sensitivity
+PREFIXES = ("", "This is a sound of ", "a recording of ", "I can hear ")
+SPLITS = ("val", "test")
+P1 = "softmax (P1)"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A teacher, what it was asked, and what it heard of validation and test."""
+
+    teacher: Teacher
+    prompts: Prompts | None
+    heard: Mapping[str, Heard]
+    truth: Mapping[str, Labels]
+    aggregate: str
+
+    def similarities(self, split: str) -> pd.DataFrame:
+        """Before they are read as scores."""
+        return self.heard[split].similarities(self.prompts, self.aggregate)
+
+    def readings(self) -> dict[str, Reading]:
+        """The readings that this teacher can be given, the usual one first; the sigmoid is fitted on validation."""
+        scale = self.teacher.logit_scale
+        fitted = fit_sigmoid(self.similarities("val"), self.truth["val"], scale)
+        if not self.teacher.dim:
+            return {"its own scores": Reading("own"), "sigmoid, fitted": fitted}
+        background = len(self.teacher.similarities(self.heard["val"].values[:1], self.prompts)[0])
+        read = {P1: Reading("softmax", scale), "cosine": Reading("cosine"), "sigmoid, fitted": fitted}
+        if background > len(self.truth["val"].classes):
+            read["against background"] = Reading("background", scale)
+        return read
+
+    def scores(self, split: str, reading: Reading) -> pd.DataFrame:
+        """Scores of a split."""
+        return self.heard[split].scores(self.prompts, reading, self.aggregate)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What each seed's teacher says; only "examples" depends on the seed (by which they are drawn)."""
+
+    dataset: Dataset
+    name: str
+    asked: Mapping[int, Asked]
+    segments: pd.DataFrame
+    out: Path
+
+    @property
+    def first(self) -> Asked:
+        """That of the first seed."""
+        return next(iter(self.asked.values()))
+
+    @property
+    def unit(self) -> pd.Series:
+        """Group of each segment."""
+        groups = self.dataset.recordings.set_index("recording")["group"]
+        return self.segments.set_index("segment")["recording"].map(groups)
+
+    def __repr__(self) -> str:
+        return (
+            f"Outcome({self.name!r} on {self.dataset.name!r}, {len(self.segments)} segments, seeds {list(self.asked)})"
+        )
+
+
+def run(dataset: Dataset, teacher: str, weights: str, prompts: str, seeds: Sequence[int], out: str | Path) -> Outcome:
+    """Have the teacher hear validation and test, as windows of up to ten seconds.
+
+    Parameters
+    ----------
+    dataset
+        From :func:`load`.
+    teacher, weights, prompts
+        Name, file of weights and YAML of prompts; "" for what comes with audiotk or is in the cache.
+    seeds
+        Of the draw of examples, and of nothing else.
+    out
+        What was heard is kept in ``out/heard``.
+    """
+    name, out = NAMES.get(teacher, teacher), Path(out)
+    recordings = pd.concat([dataset.part(split) for split in SPLITS])
+    segments = make_windows(recordings, window_s(dataset))
+    given = prompts and Prompts.read(prompts)
+    asked: dict[int, Asked] = {}
+    for seed in seeds if name == "examples" else list(seeds)[:1]:
+        if name == "examples":
+            made: Teacher = by_example(dataset, SHOTS, seed)
+            words = given or None
+        else:
+            made = teachers.load(name, **({"weights": weights} if weights else {}))
+            words = given or words_for(dataset, made)
+        asked[seed] = _ask(dataset, made, words, segments, out / "heard")
+    return Outcome(dataset, name, asked, segments, out)
+
+
+def _ask(dataset: Dataset, teacher: Teacher, prompts: Prompts | None, segments: pd.DataFrame, out: Path) -> Asked:
+    if prompts is not None and (lost := [name for name in dataset.classes if name not in prompts.classes]):
+        raise AudiotkError(
+            f"prompts: class {lost[0]!r} of {dataset.name} has none ({len(lost)} such); give prompts=FILE"
+        )
+    if prompts is not None:
+        prompts = replace(prompts, classes={name: prompts.classes[name] for name in dataset.classes})
+    hop_s = teacher.window_s if SHORT.get(teacher.name) == "embedding" else teacher.window_s / 2
+    heard, truth = {}, {}
+    for split in SPLITS:
+        mine = segments[segments["recording"].isin(dataset.part(split)["recording"])].reset_index(drop=True)
+        heard[split] = listen(dataset.recordings, mine, teacher, out, hop_s=hop_s)
+        truth[split] = labels.resolve(dataset, heard[split].segments, _sources(dataset))
+    return Asked(teacher, prompts, heard, truth, SHORT.get(teacher.name, "embedding" if teacher.dim else "mean"))
+
+
+def _sources(dataset: Dataset) -> list[str]:
+    return ["truth"] if "truth" in dataset.sources.index else list(dataset.sources.index)
+
+
+def by_example(dataset: Dataset, shots: int, seed: int) -> Examples:
+    """A teacher of a few training segments a class, drawn at random: labelled ranges, or whole recordings.
+
+    Segments on which every class was judged absent are the background, where there are some.
+    """
+    rng = np.random.default_rng(seed)
+    recordings = dataset.part("train")
+    rows = dataset.annotations[
+        dataset.annotations["source"].isin(_sources(dataset)) & (dataset.annotations["value"] == 1)
+    ]
+    rows = rows.merge(dataset.segments, on="segment")
+    rows = rows[rows["recording"].isin(recordings["recording"])]
+    chosen = {
+        name: _draw(rows.loc[rows["class_name"] == name, "segment"].unique(), shots, rng) for name in dataset.classes
+    }
+    windows = make_windows(recordings, 1.0)
+    truth = labels.resolve(dataset, windows, _sources(dataset)).frame()
+    empty = _draw(truth.index[(truth == 0).all(axis=1)].to_numpy(), 4 * shots, rng)
+    segments = pd.concat([dataset.segments, windows]).drop_duplicates("segment")
+    return Examples.fit(None, recordings, segments, chosen, background=empty)
+
+
+def _draw(names: np.ndarray, count: int, rng: np.random.Generator) -> list[str]:
+    return [str(name) for name in rng.permutation(names)[:count]]
+
+
+def words_for(dataset: Dataset, teacher: Teacher) -> Prompts:
+    """Prompts that come with audiotk for this data; else, for a teacher that reads text, the names of the classes."""
+    folder = Path(teachers.__file__).parent
+    known = {"embedded": "prompts_embedded", "esc50": "prompts_esc10"}.get(dataset.name, "")
+    path = folder / f"{known}{'' if teacher.dim else '_yamnet'}.yaml"
+    if known and path.exists() and set(dataset.classes) <= set((found := Prompts.read(path)).classes):
+        return found
+    if not teacher.dim:
+        raise AudiotkError(f"{teacher.name}: no prompts come with audiotk for {dataset.name}; give prompts=FILE")
+    texts = {name: (name.replace("_", " "),) for name in dataset.classes}
+    return Prompts(texts, "This is a sound of ", ("silence", "background noise"))
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+def compare(outcome: Outcome) -> pd.DataFrame:
+    """Every reading on test: mAP, and macro F1 at the common threshold chosen on validation.
+
+    Returns
+    -------
+    pandas.DataFrame
+        arm (reading), metric, value, low, high, n, threshold (mean over seeds), seed (None: several).
+    """
+    rows = []
+    for reading in outcome.first.readings():
+        found = {seed: asked.readings()[reading] for seed, asked in outcome.asked.items()}
+        scores = {seed: asked.scores("test", found[seed]) for seed, asked in outcome.asked.items()}
+        level = {
+            seed: common_threshold(asked.scores("val", found[seed]), asked.truth["val"])
+            for seed, asked in outcome.asked.items()
+        }
+        truth = outcome.first.truth["test"]
+        precise = average_precision(scores, truth, _Units(outcome.unit[truth.segments])).loc["mean (mAP)"]
+        f1 = mean_over_seeds(
+            {seed: f1_statistic(scores[seed], truth, level[seed], outcome.unit) for seed in scores},
+            np.random.default_rng(0),
+        )
+        about = {"arm": reading, "threshold": float(np.mean(list(level.values())))}
+        rows.append({**about, "metric": "mAP", **precise[["value", "low", "high", "n"]].to_dict()})
+        rows.append({**about, "metric": "macro F1", "value": f1.value, "low": f1.low, "high": f1.high, "n": f1.n})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What `quickstart.evaluate` needs of a material."""
+
+    unit: pd.Series
+
+
+def f1_statistic(scores: pd.DataFrame, truth: Labels, threshold: float, unit: pd.Series) -> Statistic:
+    """Macro F1 at a threshold, over the classes that are somewhere present; unknown cells take no part."""
+    y = truth.frame()[scores.columns]
+    fires = (scores > threshold).where(y.notna(), False).astype(float)
+    present = (y == 1).astype(float)
+    used = present.columns[present.sum() > 0]
+    return ratio_statistic((2 * fires * present)[used], (fires + present)[used], unit[scores.index])
+
+
+def by_class(outcome: Outcome, reading: str | None = None) -> pd.DataFrame:
+    """Average precision of each class on test, with intervals; see :func:`audiotk.experiments.quickstart.evaluate`."""
+    scores = {
+        seed: asked.scores("test", asked.readings()[reading or next(iter(asked.readings()))])
+        for seed, asked in outcome.asked.items()
+    }
+    truth = outcome.first.truth["test"]
+    return average_precision(scores, truth, _Units(outcome.unit[truth.segments]))
+
+
+def at_threshold(outcome: Outcome) -> tuple[pd.DataFrame, float]:
+    """Precision and recall of the first seed's usual reading on test, and the threshold, chosen on validation."""
+    asked = outcome.first
+    reading = next(iter(asked.readings().values()))
+    level = common_threshold(asked.scores("val", reading), asked.truth["val"])
+    return metrics.precision_recall_f1(usual_scores(outcome), asked.truth["test"], level), level
+
+
+def usual_scores(outcome: Outcome) -> pd.DataFrame:
+    """Scores of the first seed's usual reading on test."""
+    asked = outcome.first
+    return asked.scores("test", next(iter(asked.readings().values())))
+
+
+def keep(outcome: Outcome) -> Path:
+    """Write the scores of all segments, with the threshold and all that they depend on; returns the file."""
+    asked = outcome.first
+    reading = next(iter(asked.readings().values()))
+    _, level = at_threshold(outcome)
+    path = outcome.out / "scores.parquet"
+    asked.heard["test"].write_scores(path, asked.prompts, reading, asked.aggregate, level)
+    return path
+
+
+def reliability(outcome: Outcome) -> dict[str, pd.DataFrame]:
+    """Of each reading, whether a score means a share: pooled over the classes of the first seed's test."""
+    asked = outcome.first
+    tables = {}
+    for name, reading in asked.readings().items():
+        table = metrics.reliability(asked.scores("test", reading), asked.truth["test"], 10)
+        tables[name] = table[table["class_name"] == metrics.ALL]
+    return tables
+
+
+def errors(outcome: Outcome, count: int = 6) -> tuple[list[tuple[str, np.ndarray]], list[tuple[str, np.ndarray]]]:
+    """(caption, wave at 16 kHz) of the surest false alarms and of the surest misses on test, for players."""
+    asked = outcome.first
+    scores, truth = usual_scores(outcome), asked.truth["test"]
+    alarms = mistakes({0: scores}, truth, count)
+    missed = scores.where(truth.frame()[scores.columns] == 1).stack().rename("score").nsmallest(count).reset_index()
+    missed.columns = pd.Index(["segment", "class_name", "score"])
+    return _sounds(outcome, alarms, "?"), _sounds(outcome, missed, "!")
+
+
+def _sounds(outcome: Outcome, table: pd.DataFrame, mark: str) -> list[tuple[str, np.ndarray]]:
+    paths = outcome.dataset.recordings.set_index("recording")["path"]
+    place = outcome.segments.set_index("segment").loc[table["segment"]]
+    spans = zip(place["recording"], place["start_s"], place["end_s"], strict=True)
+    waves = [audio.load(str(paths[name]), 16000, start_s, end_s)[0] for name, start_s, end_s in spans]
+    rows = zip(table["class_name"], table["score"], table["segment"], strict=True)
+    captions = [f"{name}{mark} {score:.2f} · {segment}" for name, score, segment in rows]
+    return list(zip(captions, waves, strict=True))
+
+
+# --- how much it depends on what it was asked -------------------------------------------------------------------------
+
+
+def sensitivity(outcome: Outcome) -> pd.DataFrame:
+    """Average precision of each class on *validation* for other ways to ask: rows variants, columns classes and mean.
+
+    Other numbers of examples, other prefixes of the text, or only the first of several class names.
+    """
+    asked, dataset = outcome.first, outcome.dataset
+    if outcome.name == "examples":
+        seeds = list(outcome.asked)
+        rows = {f"{n} examples": [_ap(_again(outcome, by_example(dataset, n, seed))) for seed in seeds] for n in VARIED}
+        return pd.DataFrame({name: pd.concat(found, axis=1).mean(axis=1) for name, found in rows.items()}).T
+    prompts = asked.prompts
+    assert prompts is not None
+    first = replace(prompts, classes={name: texts[:1] for name, texts in prompts.classes.items()})
+    if asked.teacher.dim:
+        ways = {f"“{prefix}…”": replace(prompts, prefix=prefix) for prefix in PREFIXES}
+        ways["names of the classes"] = Prompts.of(list(prompts.classes))
+    else:
+        ways = {"as given": prompts, "first name only": first}
+    return pd.DataFrame({name: _ap(replace(asked, prompts=way)) for name, way in ways.items()}).T
+
+
+def _again(outcome: Outcome, teacher: Teacher) -> Asked:
+    asked = outcome.first
+    return _ask(outcome.dataset, teacher, asked.prompts, outcome.segments, outcome.out / "heard")
+
+
+def _ap(asked: Asked) -> pd.Series:
+    reading = Reading("softmax", asked.teacher.logit_scale) if asked.teacher.dim else Reading("own")
+    found = metrics.average_precision(asked.scores("val", reading), asked.truth["val"])["ap"]
+    return pd.concat([found, pd.Series({"mean": found.mean()})])
+
+
+def cost(outcome: Outcome, windows: int = 16) -> pd.DataFrame:
+    """What hearing costs on this machine, measured now: one row."""
+    teacher = outcome.first.teacher
+    waves = np.random.default_rng(0).normal(0, 0.1, (windows, teacher.samples)).astype(np.float32)
+    teacher.hear(waves[:1])
+    start = time.perf_counter()
+    for first in range(0, windows, 8):
+        teacher.hear(waves[first : first + 8])
+    spent_s = time.perf_counter() - start
+    speed = windows * teacher.window_s / spent_s
+    columns = {
+        "teacher": teacher.name,
+        "parameters": parameters(teacher),
+        "window (s)": teacher.window_s,
+        "seconds of sound per second": speed,
+        "hours for a million of 10 s": 1e7 / speed / 3600,
+    }
+    return pd.DataFrame([columns]).set_index("teacher")
+
+
+def parameters(teacher: Teacher) -> float:
+    """Number of weights, where the teacher holds torch modules; NaN otherwise."""
+    from torch import nn
+
+    held = [part for part in vars(teacher).values() if isinstance(part, nn.Module)]
+    return float(sum(p.numel() for part in held for p in part.parameters())) if held else np.nan
+
+
+def results(outcome: Outcome, compared: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
+    """Rows of results.jsonl: each reading, and the classes of the usual one."""
+    seed = next(iter(outcome.asked)) if len(outcome.asked) == 1 else None
+    about: dict[str, Any] = {"seed": seed, "data": data, "scale": scale}
+    rows = []
+    for item in compared.to_dict("records"):
+        found = Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
+        rows.append(row(EXPERIMENT, f"{outcome.name}: {item['arm']}", str(item["metric"]), found, **about))
+    for name, item in by_class(outcome).drop(index="mean (mAP)").iterrows():
+        found = Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
+        rows.append(row(EXPERIMENT, outcome.name, "AP", found, class_name=str(name), **about))
+    return rows

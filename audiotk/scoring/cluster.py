@@ -1,0 +1,119 @@
+"""The same work on a Dask cluster: a shard is a task, a worker loads its teacher once and writes its parts itself.
+
+A worker that is killed costs the shards it had not finished; Dask gives them to another. Workers read the same paths
+and write to the same folder, so the disk is shared (as it is on Slurm clusters and with a Kubernetes volume).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dask
+
+from audiotk.scoring.hearing import Job, hear_shard, shard_name
+from audiotk.scoring.parts import Parts
+from audiotk.tables import AudiotkError
+from audiotk.teachers import load
+from audiotk.teachers.base import Teacher
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RETRIES = 3  # of a shard whose worker died, before the run gives up
+_loaded: dict[str, Teacher] = {}  # of this worker, by key
+_lock = threading.Lock()  # one shard at a time hears; a worker's other threads would only share its processors
+
+
+def hear_on(
+    client: Client,
+    teacher: Teacher,
+    shards: list[list[Job]],
+    parts: Parts,
+    batch_size: int,
+    threads: int,
+    told: Callable[[int], Any],
+) -> None:
+    """Have the workers of `client` hear all shards.
+
+    Raises
+    ------
+    AudiotkError
+        A worker has other weights or another version, a shard failed on several workers, or there is no worker.
+    """
+    from distributed import KilledWorker, as_completed
+
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise AudiotkError("cluster: has no worker; start some, as with dask worker tcp://…")
+    recipe = teacher.recipe
+    shared = None if recipe else client.scatter(teacher, broadcast=True)
+    options: dict[str, Any] = {"retries": RETRIES, "pure": False}
+    if any("GPU" in worker["resources"] for worker in workers.values()):
+        options["resources"] = {"GPU": 1}
+    out = str(parts.folder.resolve().parent)
+    futures = client.map(
+        _hear, shards, recipe=recipe, shared=shared, key=parts.key, out=out, batch_size=batch_size, threads=threads,
+        **options,
+    )  # fmt: skip
+    try:
+        for future in as_completed(futures):
+            told(future.result())
+    except KilledWorker as err:
+        raise AudiotkError(f"cluster: workers died on one shard again and again, out of memory? {err}") from err
+    finally:
+        client.cancel(futures)
+
+
+def _hear(
+    jobs: list[Job],
+    recipe: tuple[str, dict[str, Any]] | None,
+    shared: Teacher | None,
+    key: str,
+    out: str,
+    batch_size: int,
+    threads: int,
+) -> int:
+    """On a worker: hear a shard and write its part; returns its number of windows."""
+    with _lock:
+        if key not in _loaded:
+            teacher = load(recipe[0], **recipe[1]) if recipe else shared
+            assert teacher is not None
+            parts = Parts(out, teacher)
+            if parts.key != key:
+                raise AudiotkError(
+                    f"{teacher.name}: this worker has other weights or options than who asks: {parts.about}"
+                )
+            _loaded[key] = teacher
+        teacher = _loaded[key]
+        Parts(out, teacher).write(hear_shard(teacher, jobs, batch_size, threads), shard_name(jobs))
+    return sum(len(job.ranges) for job in jobs)
+
+
+@contextmanager
+def local(jobs: int) -> Iterator[Client]:
+    """A client of `jobs` processes on this machine, one thread each, reachable from this machine only."""
+    from distributed import Client, LocalCluster
+
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": one_thread}),
+        LocalCluster(jobs, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Client]:
+    """A client of the scheduler at `address`, as ``tcp://host:8786``; AudiotkError if it does not answer."""
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="30s")
+    except (OSError, ValueError) as err:
+        raise AudiotkError(f"cluster {address}: does not answer ({err}); start one with: dask scheduler") from err
+    with client:
+        yield client

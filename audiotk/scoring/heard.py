@@ -1,0 +1,180 @@
+"""What was heard, read in any way: prompts, reading and aggregation change nothing of what a teacher has to hear."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from audiotk.scores import write_scores
+from audiotk.scoring.parts import Parts
+from audiotk.search import Embeddings
+from audiotk.tables import AudiotkError
+from audiotk.teachers.base import Teacher, unit
+from audiotk.teachers.prompts import Prompts
+from audiotk.teachers.readings import Reading, as_thresholds
+
+AGGREGATES = {
+    "embedding": "the mean of the windows' embeddings is read",
+    "mean": "each window is read, and their scores averaged",
+    "max": "each window is read, and the highest score counts",
+}
+MOST_BYTES = 1e9  # more than this is held in a file
+BLOCK = 65_536  # segments that are read at once
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What :func:`audiotk.scoring.listen` returns.
+
+    Attributes
+    ----------
+    teacher
+        Who heard.
+    segments
+        The segments that were heard, in the given order.
+    windows
+        row (of `segments`, rising), first, last (samples at the teacher's rate), part and place (where it is kept).
+    problems
+        A *problems* table: recordings that could not be heard.
+    parts, paths
+        Where it is kept.
+    """
+
+    teacher: Teacher
+    segments: pd.DataFrame
+    windows: pd.DataFrame
+    problems: pd.DataFrame
+    parts: Parts
+    paths: list[Path]
+
+    def __repr__(self) -> str:
+        told = f"{len(self.segments):,} segments in {len(self.windows):,} windows by {self.teacher.name}"
+        return f"Heard({told}, {len(self.problems)} problems, {self.parts.folder})"
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Embeddings, or scores of the teacher's own classes, of each window: float32 [shape=(n_windows, width)]."""
+        shape = (len(self.windows), self.parts.width)
+        values: np.ndarray
+        if 4 * shape[0] * shape[1] > MOST_BYTES:
+            file = tempfile.TemporaryFile(dir=self.parts.folder)  # noqa: SIM115 (lives as long as the map of it)
+            values = np.memmap(file, np.float32, "w+", shape=shape)
+        else:
+            values = np.empty(shape, np.float32)
+        place = self.windows["place"].to_numpy()
+        for part, rows in self.windows.groupby("part").indices.items():
+            values[rows] = self.parts.heard(self.paths[part], place[rows])  # type: ignore[call-overload]
+        return values
+
+    def similarities(self, prompts: Prompts | None = None, aggregate: str | None = None) -> pd.DataFrame:
+        """One number a segment and class before it is read as a score: cosines, or scores of own classes pooled.
+
+        Of the mean embedding for "embedding", else the mean or highest of the windows.
+        """
+        blocks = list(self._blocks(prompts, None, aggregate))
+        return pd.concat(blocks) if blocks else self._frame(np.zeros((0, len(self.classes(prompts)))), 0, prompts)
+
+    def scores(
+        self, prompts: Prompts | None = None, reading: Reading | None = None, aggregate: str | None = None
+    ) -> pd.DataFrame:
+        """A *scores* table: index segment, one column a class, float64 in [0, 1].
+
+        Parameters
+        ----------
+        prompts
+            Classes and what they mean to the teacher; None: its own classes.
+        reading
+            How a similarity becomes a score; None: P1's softmax with the teacher's scale, own scores of a tagger.
+        aggregate
+            One of `AGGREGATES`; None: "embedding", for a tagger "mean".
+
+        Raises
+        ------
+        AudiotkError
+            Prompts, reading or aggregate do not fit this teacher.
+        """
+        blocks = list(self._blocks(prompts, reading or self.reading(), aggregate))
+        return pd.concat(blocks) if blocks else self._frame(np.zeros((0, len(self.classes(prompts)))), 0, prompts)
+
+    def write_scores(
+        self,
+        path: str | Path,
+        prompts: Prompts | None = None,
+        reading: Reading | None = None,
+        aggregate: str | None = None,
+        thresholds: float | Mapping[str, float] | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        """Write the scores to a Parquet file, with all that they and `thresholds` depend on (``Scores.about``)."""
+        reading = reading or self.reading()
+        classes = self.classes(prompts)
+        about = {
+            "teacher": {"name": self.teacher.name, "checksum": self.teacher.checksum, "heard": self.parts.about},
+            "prompts": None if prompts is None else prompts.about(),
+            "reading": reading.about(),
+            "aggregate": aggregate or self._aggregate(),
+            "thresholds": None if thresholds is None else as_thresholds(thresholds, classes),
+        }
+        write_scores(path, self._blocks(prompts, reading, aggregate), dtype, about)
+
+    def embeddings(self, dtype: str = "float16") -> Embeddings:
+        """The mean embedding of each segment, of unit norm, to search in."""
+        if not self.teacher.dim:
+            raise AudiotkError(f"{self.teacher.name}: gives scores and no embeddings, so there is nothing to search in")
+        vectors = np.empty((len(self.segments), self.teacher.dim), dtype)
+        for rows, firsts, values in self._slices():
+            vectors[rows] = unit(_mean(values, firsts))
+        return Embeddings(vectors, self.segments, {"teacher": self.parts.about})
+
+    def reading(self) -> Reading:
+        """What `scores` does unless told otherwise."""
+        return Reading("softmax", self.teacher.logit_scale) if self.teacher.dim else Reading("own")
+
+    def classes(self, prompts: Prompts | None) -> list[str]:
+        """Names of the classes."""
+        return list(self.teacher.classes if prompts is None else prompts.classes)
+
+    def _aggregate(self) -> str:
+        return "embedding" if self.teacher.dim else "mean"
+
+    def _blocks(
+        self, prompts: Prompts | None, reading: Reading | None, aggregate: str | None
+    ) -> Iterator[pd.DataFrame]:
+        aggregate = aggregate or self._aggregate()
+        if aggregate not in AGGREGATES:
+            raise AudiotkError(f"aggregate: expected one of {', '.join(AGGREGATES)}, got {aggregate!r}")
+        if aggregate == "embedding" and not self.teacher.dim:
+            raise AudiotkError(f"aggregate 'embedding': {self.teacher.name} gives scores only; use 'mean' or 'max'")
+        n_classes = len(self.classes(prompts))
+        for rows, firsts, values in self._slices():
+            if aggregate == "embedding":
+                values, firsts = _mean(values, firsts), np.arange(len(firsts))
+            told = self.teacher.similarities(values, prompts)  # (windows, C + B)
+            told = told[:, :n_classes] if reading is None else reading.scores(told, n_classes)  # (windows, C)
+            merged = np.maximum.reduceat(told, firsts) if aggregate == "max" else _mean(told, firsts)
+            yield self._frame(merged, rows.start, prompts)
+
+    def _slices(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Segments in blocks: which, where the windows of each begin among the block's, and the windows' numbers."""
+        row = self.windows["row"].to_numpy()
+        for start in range(0, len(self.segments), BLOCK):
+            stop = min(start + BLOCK, len(self.segments))
+            edges = np.searchsorted(row, np.arange(start, stop + 1))
+            yield slice(start, stop), edges[:-1] - edges[0], self.values[edges[0] : edges[-1]]
+
+    def _frame(self, values: np.ndarray, start: int, prompts: Prompts | None) -> pd.DataFrame:
+        names = self.segments["segment"].iloc[start : start + len(values)]
+        columns = pd.Index(self.classes(prompts), dtype="str", name="class_name")
+        return pd.DataFrame(values, index=pd.Index(names, name="segment"), columns=columns)
+
+
+def _mean(values: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+    """Mean over the windows of each segment: float64 [shape=(n_segments, width)]."""
+    counts = np.diff(np.append(firsts, len(values)))
+    return np.add.reduceat(values.astype(np.float64), firsts) / counts[:, None]
