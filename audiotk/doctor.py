@@ -180,14 +180,22 @@ def _browser() -> Finding:
 
 
 def _clap() -> Finding:
-    """Packages and weights of the CLAP teachers; importing laion_clap would ask the network for files."""
+    """Packages, weights and tokenizers of the CLAP teachers; importing the packages would ask the network for files."""
     packages = [f"{name} {_version(name) or 'absent'}" for name in ("laion-clap", "msclap")]
-    place = cache_dir() / "clap"
-    weights = sorted(path.name for path in place.glob("*.pt*")) if place.is_dir() else []
-    told = f"{', '.join(packages)}; weights: {', '.join(weights) or 'none'}"
-    absent = any(package.endswith("absent") for package in packages)
-    todo = f"{SETUP}; " * absent + f"weights (.pt, .pth) go to {place}" * (not weights)
-    return Finding("CLAP", "warn" if todo else "ok", told, todo.removesuffix("; "))
+    try:
+        known = importlib.import_module("audiotk.teachers.weights")
+    except ImportError as err:
+        return Finding("CLAP", "warn", f"{', '.join(packages)}: {err}", SETUP)
+    place = known.teachers_dir()
+    files = sorted(path for path in place.glob("*.pt*") if path.is_file()) if place.is_dir() else []
+    weights = [f"{path.name} {path.stat().st_size / 2**30:.1f} GB" for path in files]
+    readers = [name for name in known.TOKENIZERS if known.has_tokenizer(place / name)]
+    told = f"{', '.join(packages)}; weights: {', '.join(weights) or 'none'}; tokenizers: {', '.join(readers) or 'none'}"
+    todo = [SETUP] if any(package.endswith("absent") for package in packages) else []
+    if not weights:
+        wanted = " or ".join(f"{one.file} ({one.page})" for one in (known.LAION[0], known.MICROSOFT[0]))
+        todo.append(f"at first use, or by hand without network, {wanted} go to {place}")
+    return Finding("CLAP", "warn" if todo else "ok", told, "; ".join(todo))
 
 
 def _disk(out: str | Path) -> Finding:

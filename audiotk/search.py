@@ -176,6 +176,8 @@ def by_recording(found: pd.DataFrame) -> pd.Series:
 def sounds(found: pd.DataFrame, recordings: pd.DataFrame, sr: int = 16000) -> list[tuple[str, np.ndarray]]:
     """(caption, wave at `sr`) of what was found, for :func:`audiotk.figures.players`; AudiotkError if one is gone."""
     paths = recordings.set_index("recording")["path"]
+    if len(lost := pd.Index(found["recording"]).difference(paths.index)):
+        raise AudiotkError(f"search: recording {lost[0]!r} was found, but is not in the recordings table")
     rows = found[["segment", "similarity", "recording", "start_s", "end_s"]].to_numpy(dtype=object)
     return [
         (f"{segment}: {similarity:.3f}", audio.load(paths[recording], sr, start_s, end_s)[0])

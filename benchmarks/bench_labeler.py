@@ -400,6 +400,9 @@ def measure_kills(lab: Lab, table: Table, kills: int) -> None:
         lost += len(lab.acknowledged - known)
         unsent += len(set(lab.sent) - known)
         took.append(time.perf_counter() - start)
+        if turn % 10 == 0:
+            told = f"{killed} kills, {reloads} reloads: {lost} of {len(lab.acknowledged)} acknowledged operations lost"
+            print(told, file=sys.stderr, flush=True)
     told = f"{lost} of {len(lab.acknowledged)}"
     name = f"acknowledged operations lost, {killed} kills, {reloads} reloads"
     table.row(name, told, "", str(len(took)), "0", lost == 0)

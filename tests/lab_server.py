@@ -37,6 +37,7 @@ LAB = {
         "news_url": None,
         "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     },
+    "JupyterNotebookApp": {"expose_app_in_browser": True},
     "ServerApp": {"jpserver_extensions": {"jupyter_lsp": False, "jupyter_server_terminals": False}},
     "KernelRestarter": {"time_to_dead": 0.5, "restart_limit": 100_000},  # tests kill kernels on purpose
 }
@@ -64,13 +65,13 @@ class Server:
 
 
 @contextmanager
-def jupyterlab(root: Path, home: Path, python: str = sys.executable) -> Iterator[Server]:
-    """JupyterLab over the folder `root`; `home` takes what it leaves."""
+def jupyterlab(root: Path, home: Path, python: str = sys.executable, module: str = "jupyterlab") -> Iterator[Server]:
+    """JupyterLab over the folder `root` (or Notebook 7: module "notebook"); `home` takes what it leaves."""
     config = home / "config" / "labconfig"
     config.mkdir(parents=True, exist_ok=True)
     (config / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
     (home / "config" / "jupyter_server_config.json").write_text(json.dumps(LAB))
-    command = [python, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root}"]
+    command = [python, "-m", module, "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root}"]
     command += ["--allow-root", "--ServerApp.port_retries=0"]
     token = secrets.token_hex(16)
     with _served(command, "ServerApp", "IdentityProvider", token, root, home, "api/status") as server:
@@ -196,13 +197,20 @@ class Tab:
 
     def wait_saved(self) -> None:
         """Wait until the labeler says that all is on the disk."""
+        self._wait_for("[data-saved=saved]")
+
+    def wait_ready(self) -> None:
+        """Wait until the labeler shows a recording with its picture."""
+        self._wait_for("[data-ready=true]")
+
+    def _wait_for(self, state: str) -> None:
         try:
-            self.page.wait_for_selector(f"{ROOT}:not([data-old])[data-saved=saved]")
+            self.page.wait_for_selector(f"{ROOT}:not([data-old]){state}")
         except Exception as err:
             said = self.page.eval_on_selector_all(ROOT, "roots => roots.map((root) => ({ ...root.dataset }))")
             said += self.page.locator(".atk-saved, .atk-status").all_inner_texts()
             waiting = {name: kind for name, kind in self.sent.items() if name not in self.acknowledged}
-            raise AssertionError(f"not saved: {said}, sent without an answer: {waiting}, {self.troubles}") from err
+            raise AssertionError(f"no {state}: {said}, sent without an answer: {waiting}, {self.troubles}") from err
 
     def wait(self, predicate: str, argument: Any = None) -> None:
         """Wait for a *synchronous* JavaScript expression to be true."""
@@ -253,9 +261,6 @@ class Lab(Tab):
         """Start one cell; does not wait for its end."""
         self.page.evaluate(f"(index) => {{ const panel = {PANEL}; panel.content.activeCellIndex = index; }}", index)
         self.command("notebook:run-cell")
-
-    def wait_ready(self) -> None:
-        self.page.wait_for_selector(f"{ROOT}:not([data-old])[data-ready=true]")
 
     def running(self, index: int) -> bool:
         """Whether a cell is waited for. (The kernel's own state is of its last message, which may be a widget's.)"""

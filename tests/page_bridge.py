@@ -6,13 +6,20 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile as sf
 
 from audiotk.doctor import find_chromium
 from audiotk.errors import AudiotkError
+from audiotk.store import open_store
 from audiotk.widgets.base import AudioWidget
 
 ADDRESS = "http://widget.test/"
+EVIL = "<img src=x onerror=alert(1)>"
 PAGE = """<!doctype html><meta charset="utf-8"><style id="css"></style><body style="margin:0"><div id="place"></div>
 <script type="module">
 const hearers = {};
@@ -78,6 +85,35 @@ class Screen:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+
+
+def bark(seconds: float, sr: int = 16000) -> np.ndarray:
+    """Something to look at: a falling tone every second over noise."""
+    time = np.arange(int(seconds * sr)) / sr
+    beat = time % 1
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    return (0.4 * np.exp(-9 * beat) * np.sin(2 * np.pi * 900 * beat * (1 - 0.4 * beat)) + 0.004 * noise).astype(
+        "float32"
+    )
+
+
+def write_sounds(folder: Path) -> pd.DataFrame:
+    """Recordings r0 to r5 of a minute in groups of their own: r1 has an evil title, r4 no sound, r5 a broken file."""
+    rows = []
+    for k in range(6):
+        path = folder / f"{k}.wav"
+        sf.write(path, bark(60), 16000)
+        rows.append({"recording": f"r{k}", "path": str(path), "duration_s": 60.0, "sr": 16000, "group": f"g{k}"})
+    rows[4]["path"] = ""
+    Path(str(rows[5]["path"])).write_bytes(b"no sound at all")
+    return pd.DataFrame(rows).assign(title=["one.wav", EVIL, "three.wav", "four.wav", "five.wav", "six.wav"])
+
+
+def kept(path: Path) -> list[tuple[str, str, float]]:
+    """The judgements that a store holds: segment, class, value (NaN as -1)."""
+    with open_store(path, create=False) as store:
+        table = store.judgements().fillna({"value": -1.0})
+    return [(row["segment"], row["class_name"], row["value"]) for row in table.to_dict("records")]
 
 
 @contextmanager

@@ -22,7 +22,8 @@ LAYERS = (
     {"audio", "decode", "ontology"},
     {
         "agreement", "backgrounds", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "noise",
-        "oscillators", "relabel", "resample", "results", "scores", "search", "soundscapes", "stats", "store", "synthesis",
+        "oscillators", "relabel", "resample", "results", "scores", "search", "soundscapes", "stats", "store",
+        "synthesis",
     },
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "teachers", "train"},
     {

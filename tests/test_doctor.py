@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from audiotk import doctor
+from audiotk.teachers.weights import MICROSOFT, find_weights
 
 VERSIONS = {"torch": "2.11.0+cpu", "torchaudio": "2.11.0", "torchvision": "0.26.0"}
 
@@ -73,10 +74,19 @@ def test_clap_weights_are_found_where_the_advice_says(tmp_path: Path, monkeypatc
     monkeypatch.setattr(doctor, "_version", lambda name: "1")
     before = doctor._clap()
     assert before.mark == "warn"
+    assert "630k-audioset-best.pt (huggingface.co/lukewys/laion_clap)" in before.todo
+    assert "CLAP_weights_2023.pth (huggingface.co/microsoft/msclap)" in before.todo
+    assert before.text.endswith("weights: none; tokenizers: none")
     folder = Path(before.todo.split(" go to ")[1])
-    folder.mkdir()
-    (folder / "music_audioset.pt").touch()
-    assert doctor._clap().mark == "ok"
+    (folder / "gpt2").mkdir(parents=True)
+    (folder / "CLAP_weights_2023.pth").touch()
+    (folder / "gpt2" / "tokenizer.json").touch()
+    after = doctor._clap()
+    assert after.mark == "ok"
+    assert after.text.endswith("weights: CLAP_weights_2023.pth 0.0 GB; tokenizers: gpt2")
+    assert find_weights(None, MICROSOFT)[0] == folder / "CLAP_weights_2023.pth"  # where the teacher looks
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    assert doctor._clap().todo == doctor.SETUP
 
 
 def test_without_a_browser_the_advice_is_to_install_one(monkeypatch: pytest.MonkeyPatch) -> None:

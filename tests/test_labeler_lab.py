@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from lab_server import CHROMIUM, PANEL, PATIENCE_S, ROOT, Lab, Server, Tab, heap, jupyterlab, voila, write_notebook
+from lab_server import (
+    CHROMIUM,
+    KERNEL,
+    PANEL,
+    PATIENCE_S,
+    ROOT,
+    Lab,
+    Server,
+    Tab,
+    heap,
+    jupyterlab,
+    voila,
+    write_notebook,
+)
 
 from audiotk.doctor import find_chromium
-from audiotk.store import open_store
+from audiotk.store import make_operation, open_store
 
 pytestmark = [
     pytest.mark.browser,
@@ -37,6 +51,12 @@ from audiotk.widgets import SegmentLabeler
 Path('{name}.pid').write_text(str(os.getpid()))"""
 SHOW = """labeler = SegmentLabeler(pd.read_csv('{table}.csv'), {classes}, '{store}.sqlite', labeler='{labeler}')
 labeler"""
+JUDGE = "from audiotk.widgets import Adjudicator\nAdjudicator('judged.sqlite', labeler='carla', blind=False)"
+DOOR = f"""import pandas as pd
+from audiotk.store import open_store
+from audiotk.widgets.entrance import Entrance
+example = open_store('example.sqlite'), 'replayed'
+Entrance(pd.read_csv('clips.csv'), {CLASSES}, 'door.sqlite', example)"""
 BUSY = """import time
 while Path('{name}.busy').exists():
     {work}"""
@@ -78,19 +98,25 @@ def tab(context: Any, server: Server) -> Lab:
 
 
 @pytest.fixture
-def show(tab: Lab, folder: Path, tmp_path: Path) -> Iterator[Callable[..., Lab]]:
-    """Open a new notebook with a labeler: ``show(name, ...)``; a picture is kept of what failed."""
+def fresh(tab: Lab, tmp_path: Path) -> Iterator[Lab]:
+    """The tab of JupyterLab; nothing may go wrong in it, and a picture is kept of what failed."""
     tab.forget()
-
-    def begin(name: str, table: str = "clips", work: Sequence[str] = ()) -> Lab:
-        tab.open(notebook(folder, name, table=table, work=work).name)
-        tab.run_all()
-        tab.page.focus(ROOT)
-        return tab
-
-    yield begin
+    yield tab
     tab.page.screenshot(path=tmp_path / "at_the_end.png")
     tab.check()
+
+
+@pytest.fixture
+def show(fresh: Lab, folder: Path) -> Callable[..., Lab]:
+    """Open a new notebook with a labeler: ``show(name, ...)``."""
+
+    def begin(name: str, table: str = "clips", work: Sequence[str] = ()) -> Lab:
+        fresh.open(notebook(folder, name, table=table, work=work).name)
+        fresh.run_all()
+        fresh.page.focus(ROOT)
+        return fresh
+
+    return begin
 
 
 def notebook(
@@ -171,15 +197,27 @@ def test_a_reload_keeps_labels_and_sends_what_was_not_sent(show: Callable[..., L
     assert mirrored(tab) == sorted(found["segment"])
 
 
+def test_an_answer_to_a_view_that_is_gone_leaves_no_one_unheard(show: Callable[..., Lab], folder: Path) -> None:
+    """ipykernel 7.4 sends what comes next to the subshell of the last answer, which is closed after a reload, say."""
+    tab = show("unheard")
+    told = "labeler.widget.comm._reply_subshell_id = 'closed'"
+    tab.page.evaluate(f"(code) => {KERNEL}.requestExecute({{ code }}).done.then(() => null)", told)
+    label(tab, "1")
+    tab.wait_saved()
+    assert list(kept(folder, "unheard")["class_name"]) == ["dog"]
+
+
 def test_killed_kernels_lose_nothing(show: Callable[..., Lab], folder: Path) -> None:
     tab = show("killed")
     for kill in range(3):
         tab.watch_kernel()
         for key in "1231"[: kill + 2]:
             label(tab, key)
-        os.kill(int((folder / "killed.pid").read_text()), signal.SIGKILL)
-        label(tab, "2")  # nobody hears it
+        kernel = int((folder / "killed.pid").read_text())
+        os.kill(kernel, signal.SIGSTOP)
+        label(tab, "2")  # nobody hears it; after the kill Jupyter's message would take these keys
         tab.page.wait_for_selector(f"{ROOT}:not([data-saved=saved])")
+        os.kill(kernel, signal.SIGKILL)
         tab.wait_for_restart()
         assert tab.acknowledged <= set(open_store(folder / "killed.sqlite").operations()["uuid"])
         tab.run_all()
@@ -250,6 +288,82 @@ def test_an_hour_comes_in_small_parts(show: Callable[..., Lab], folder: Path) ->
     assert found["start_s"].item() > HOUR_S - 30
     assert tab.largest_frame < 2_000_000
     assert heap(tab.page) < 120e6
+
+
+# --- judging, and the door -------------------------------------------------------------------------------------------
+
+
+def test_adjudication_by_keyboard_alone(fresh: Lab, folder: Path) -> None:
+    store = open_store(folder / "judged.sqlite")
+    store.register(pd.read_csv(folder / "clips.csv", index_col=0))
+    marks = [("ann", 1.0, 3.0), ("ben", 1.5, 3.0), ("ann", 5.0, 5.4), ("ben", 7.0, 7.3)]
+    store.append(
+        make_operation("segment", who, "clip0", id=f"{who}{start}", start_s=start, end_s=end, class_name="dog")
+        for who, start, end in marks
+    )
+    store.append(make_operation("heard", who, "clip0", ranges=[[0, 10]]) for who in ("ann", "ben"))
+    fresh.open(write_notebook(folder / "judged.ipynb", [JUDGE]).name)
+    root = fresh.page.get_by_test_id("adjudicator")
+    for decided in (0, 2):  # by a new kernel the decisions are found again
+        fresh.command("notebook:run-all-cells")
+        fresh.page.wait_for_selector(f"[data-testid=adjudicator][data-ready=true][data-decided='{decided}']")
+        root.focus()
+        cells = fresh.cells()
+        if not decided:
+            press(fresh, "2 u n Control+z d d x")  # the last ones would cut the cell
+            sync_api.expect(root).to_have_attribute("data-saved", "saved")
+            sync_api.expect(root).to_have_attribute("data-decided", "2")
+            assert fresh.cells() == cells
+            fresh.open(write_notebook(folder / "judged_again.ipynb", [JUDGE]).name)
+    told = store.judgements("carla")
+    assert told["value"].isna().tolist() == [False, True]
+    assert told["value"].iloc[0] == 1.0
+    assert "ben" in told["reason"].iloc[0]
+    assert set(fresh.sent) <= set(store.operations()["uuid"])
+
+
+def test_a_name_opens_the_labeler(fresh: Lab, folder: Path) -> None:
+    fresh.open(write_notebook(folder / "door.ipynb", [DOOR]).name)
+    fresh.command("notebook:run-all-cells")
+    name = fresh.page.get_by_placeholder("your name")
+    name.fill("replayed")
+    press(fresh, "Tab Enter")
+    fresh.page.get_by_text("is the name of the recorded example").wait_for()
+    assert not (folder / "door.sqlite").exists()
+    name.fill("bob")
+    press(fresh, "Tab Enter")
+    fresh.wait_ready()
+    fresh.page.focus(ROOT)
+    label(fresh, "2")
+    fresh.wait_saved()
+    found = kept(folder, "door")
+    assert found[["labeler", "class_name"]].to_numpy().tolist() == [["bob", "rain"]]
+    assert open_store(folder / "example.sqlite").labelers() == []
+
+
+# --- other places -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(find_spec("notebook") is None, reason="no Notebook 7 here (make setup brings it)")
+def test_the_classic_notebook_takes_labels_by_keyboard(context: Any, folder: Path) -> None:
+    with jupyterlab(folder, folder.parent / "classic", module="notebook") as server:
+        tab = Lab(context.new_page(), server)
+        tab.page.goto(f"{server.url}notebooks/{notebook(folder, 'classic').name}?token={server.token}")
+        tab.wait_for_kernel()
+        tab.troubles.clear()  # its own, while it reads its settings
+        tab.run_all()
+        tab.page.focus(ROOT)
+        cells = tab.cells()
+        for key in "123":
+            label(tab, key)
+        press(tab, "Tab e Shift+ArrowRight u a b d d x y z / Escape > <")
+        tab.wait_saved()
+        assert tab.cells() == cells  # nothing leaked
+        found = kept(folder, "classic")
+        assert sorted(found["class_name"]) == CLASSES
+        assert mirrored(tab) == sorted(found["segment"])
+        tab.check()
+        tab.page.close()
 
 
 # --- for those who do not code ---------------------------------------------------------------------------------------

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile as sf
 from lab_server import Lab, jupyterlab, write_notebook
-from page_bridge import Screen, chromium, screens
+from page_bridge import EVIL, Screen, chromium, kept, screens, write_sounds
 
 from audiotk.doctor import find_chromium
 from audiotk.ontology import Ontology
 from audiotk.relabel.audit import Audit
-from audiotk.store import open_store
 from audiotk.tables import Labels, make_segments
 from audiotk.widgets.review import RuleReview
 
@@ -26,31 +24,12 @@ pytestmark = [
 ]
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here (make setup brings it)")
 
-EVIL = "<img src=x onerror=alert(1)>"
 CLASSES = ["Dog", "Guitar, mastication", EVIL]
-
-
-def bark(seconds: float, sr: int = 16000) -> np.ndarray:
-    """Something to look at: a falling tone every second over noise."""
-    time = np.arange(int(seconds * sr)) / sr
-    beat = time % 1
-    noise = np.random.default_rng(0).standard_normal(len(time))
-    return (0.4 * np.exp(-9 * beat) * np.sin(2 * np.pi * 900 * beat * (1 - 0.4 * beat)) + 0.004 * noise).astype(
-        "float32"
-    )
 
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    folder = tmp_path_factory.mktemp("sound")
-    rows = []
-    for k in range(6):
-        path = folder / f"{k}.wav"
-        sf.write(path, bark(60), 16000)
-        rows.append({"recording": f"r{k}", "path": str(path), "duration_s": 60.0, "sr": 16000, "group": f"g{k}"})
-    rows[4]["path"] = ""
-    Path(rows[5]["path"]).write_bytes(b"no sound at all")
-    return pd.DataFrame(rows).assign(title=["one.wav", EVIL, "three.wav", "four.wav", "five.wav", "six.wav"])
+    return write_sounds(tmp_path_factory.mktemp("sound"))
 
 
 @pytest.fixture
@@ -84,13 +63,6 @@ def open_screen(browser: Any) -> Iterator[Callable[..., Screen]]:
         yield lambda review, *given, **options: make(review.make_widget(), *given, **options)
 
 
-def rows(path: Path) -> list[tuple[str, str, float]]:
-    """What the store holds: segment, class, value (NaN as -1)."""
-    with open_store(path, create=False) as store:
-        table = store.judgements().fillna({"value": -1.0})
-    return [(row["segment"], row["class_name"], row["value"]) for row in table.to_dict("records")]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_keys_alone_judge_hear_and_undo(
     scheme: str, make_review: Callable[..., RuleReview], open_screen: Callable[..., Screen], tmp_path: Path
@@ -112,7 +84,7 @@ def test_keys_alone_judge_hear_and_undo(
     cells = review.cells
     judged = cells[cells["verdict"] != ""]
     value = judged["verdict"].map({"present": 1.0, "absent": 0.0, "unsure": -1.0})
-    assert sorted(rows(tmp_path / "labels.sqlite")) == sorted(
+    assert sorted(kept(tmp_path / "labels.sqlite")) == sorted(
         zip(judged["segment"], judged["class_name"], value, strict=True)
     )
     told = {change: (str(row["n"]), f"{row['value']:.4f}") for change, row in review.precision().T.items()}
@@ -158,7 +130,7 @@ def test_unsent_verdicts_survive_a_lost_kernel_and_a_reload(
     screen.open()
     screen.expect(judged="2", saved="saved", cell="2")
     assert review.cells["verdict"].tolist()[:3] == ["absent", "unsure", ""]
-    assert len(rows(tmp_path / "labels.sqlite")) == 2
+    assert len(kept(tmp_path / "labels.sqlite")) == 2
     screen.root.focus()
     screen.press("Control+z")
     screen.expect(judged="1", cell="1", saved="saved")
@@ -288,6 +260,6 @@ def test_in_a_real_jupyterlab(browser: Any, sounds: pd.DataFrame, tmp_path: Path
         lab.command("notebook:run-all-cells")
         page.wait_for_selector(ready)
         sync_api.expect(page.get_by_test_id("review")).to_have_attribute("data-judged", "2")
-        assert sorted(value for *_, value in rows(work / "labels.sqlite")) == [0.0, 1.0]
+        assert sorted(value for *_, value in kept(work / "labels.sqlite")) == [0.0, 1.0]
         lab.check()
         page.close()

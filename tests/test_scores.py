@@ -195,7 +195,7 @@ def test_all_float16_scores_in_order():
     assert not (comparable(np.array([0.95], np.float16), 0.95)[0] > t).any()
 
 
-def test_classes_are_read_without_labels_in_their_own_type(tmp_path: Path) -> None:
+def test_classes_are_read_without_labels_in_their_own_type(tmp_path):
     frame = pd.DataFrame({"a": [0.95, 0.5], "b": [0.1, 0.2]}, index=["s", "t"])
     write_scores(tmp_path / "scores.parquet", frame)
     opened = open_scores(tmp_path / "scores.parquet")

@@ -280,9 +280,24 @@ def test_bad_files_are_reported_and_the_others_heard(recordings: pd.DataFrame, t
 def test_nan_of_a_teacher_is_a_problem_of_that_recording(recordings: pd.DataFrame, tmp_path: Path) -> None:
     loud = 0.9 * np.sign(np.sin(np.arange(8000)))
     sf.write(recordings["path"][4], loud, 8000)
-    with pytest.warns(UserWarning, match="gave NaN"):
+    with pytest.warns(UserWarning, match="gives NaN"):
         heard = listen(recordings, None, Toy(nan_above=0.8), tmp_path / "heard", progress=False)
     assert list(heard.problems["recording"]) == ["r004"]
+
+
+def test_what_a_teacher_refuses_does_not_end_the_run(recordings: pd.DataFrame, tmp_path: Path) -> None:
+    class Picky(Toy):
+        def embed_audio(self, waves: np.ndarray) -> np.ndarray:
+            if np.abs(waves).max() > 0.8:
+                raise AudiotkError("too loud")
+            return super().embed_audio(waves)
+
+    sf.write(recordings["path"][4], 0.9 * np.sign(np.sin(np.arange(8000))), 8000)
+    with pytest.warns(UserWarning, match="refuses a window"):
+        heard = listen(recordings, None, Picky(), tmp_path / "heard", progress=False, batch_size=64)
+    assert list(heard.problems["recording"]) == ["r004"]
+    whole = listen(recordings.drop(index=4), None, Toy(), tmp_path / "toy", progress=False)
+    np.testing.assert_allclose(heard.values, whole.values, atol=1e-5)
 
 
 def test_nothing_that_can_be_heard_is_an_error(tmp_path: Path) -> None:
@@ -363,7 +378,7 @@ def test_a_killed_run_goes_on_with_nothing_twice_and_nothing_missing(tmp_path: P
     whole = listen(recordings, None, Toy(), tmp_path / "whole", progress=False, shard=6)
     script = (
         "import sys, pandas as pd; from toy_teacher import Toy; from audiotk.scoring import listen; "
-        "listen(pd.read_parquet(sys.argv[1]), None, Toy(slow_s=0.02), sys.argv[2], False or None, shard=6)"
+        "listen(pd.read_parquet(sys.argv[1]), None, Toy(slow_s=0.02), sys.argv[2], shard=6, progress=False)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "recordings.parquet"), str(tmp_path / "killed")]
     rng = np.random.default_rng(0)
@@ -432,8 +447,9 @@ def test_a_worker_with_other_weights_is_refused(recordings: pd.DataFrame, tmp_pa
     from audiotk.scoring.hearing import Job
 
     job = Job(recordings["path"][0], ((0, 4000),))
+    task = cluster.Task(("toy_teacher:Toy", {"weights": "b"}), "another key", str(tmp_path), 8, 1)
     with pytest.raises(AudiotkError, match="other weights or options than who asks"):
-        cluster._hear([job], ("toy_teacher:Toy", {"weights": "b"}), None, "another key", str(tmp_path), 8, 1)
+        cluster._hear([job], task, None)
 
 
 def test_whole_recordings_are_the_default(recordings: pd.DataFrame, tmp_path: Path) -> None:

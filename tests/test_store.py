@@ -685,6 +685,9 @@ def test_a_locked_file_is_waited_for_and_then_told(store: Store, path: Path, mon
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="another process keeps it locked"):
             store.append([seg(1)])
+        monkeypatch.setattr(storage, "PATIENCE_S", 60.0)
+        with pytest.raises(StoreUnavailable, match="another process keeps it locked"):
+            store.append([seg(1)], patience_s=0.01)
         assert store.segments().empty  # reading goes on
         other.execute("ROLLBACK")
     assert store.append([seg(1)]) == [1]
@@ -1151,6 +1154,13 @@ def test_postgresql_round_trip(schema: str, store: Store, tmp_path: Path) -> Non
 
 def test_postgresql_writers_at_once(schema: str, start: Callable[..., Any], tmp_path: Path) -> None:
     many_writers(schema, start, tmp_path)
+
+
+def test_postgresql_writers_are_waited_for_and_then_told(schema: str) -> None:
+    with open_store(schema) as team, open_store(schema) as other:
+        with storage.writing(other._engine), pytest.raises(StoreUnavailable, match="lock timeout"):
+            team.append([seg(1)], patience_s=0.05)
+        assert team.append([seg(1)]) == [1]
 
 
 def test_a_server_that_is_away(tmp_path: Path) -> None:

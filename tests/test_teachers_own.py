@@ -57,7 +57,7 @@ def test_a_missing_option_is_told(weights: Path) -> None:
 
 
 def test_the_interface_loads_no_torch() -> None:
-    modules = "teachers, teachers.base, teachers.examples, teachers.yamnet, teachers.onnx".split(", ")
+    modules = ["teachers", "teachers.base", "teachers.examples", "teachers.yamnet", "teachers.onnx"]
     heavy = {"torch", "transformers", "onnxruntime", "ai_edge_litert"}
     imports = "; ".join(f"import audiotk.{name}" for name in modules)
     script = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"

@@ -88,12 +88,12 @@ def test_what_goes_wrong_is_shown(plain: Fallback, store: Store, monkeypatch: py
     assert "nothing to undo" in press(plain, "undo")
     plain._spans[0].onselect(0.5, 1.0)
 
-    def full(operations: Any) -> list[int]:
+    def full(*_: Any) -> list[int]:
         raise StoreUnavailable("<the disk is full>")
 
     monkeypatch.setattr(store, "append", full)
     assert "not saved: &lt;the disk is full&gt;" in press(plain, "+ dog")
-    monkeypatch.setattr(store, "append", lambda operations: 1 / 0)
+    monkeypatch.setattr(store, "append", lambda *_: 1 / 0)
     assert "ZeroDivisionError" in press(plain, "+ dog")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+import sqlalchemy as sa
 
 from audiotk.errors import AudiotkError
+from audiotk.search import by_recording
 from audiotk.store import Store, StoreUnavailable, open_store
 from audiotk.tables import make_segments
 from audiotk.widgets import SegmentLabeler, base, desk, media
@@ -97,6 +102,14 @@ def make(recordings: pd.DataFrame, store: Store, monkeypatch: pytest.MonkeyPatch
         return Browser(SegmentLabeler(**(chosen | more)))
 
     return build
+
+
+def test_what_a_search_found_comes_first(recordings: pd.DataFrame, store: Store) -> None:
+    found = pd.DataFrame({"recording": ["r2", "r0", "r2"], "similarity": [0.3, 0.5, 0.9]})
+    labeler = SegmentLabeler(recordings, ["dog"], store, labeler="ada", order="worth", worth=by_recording(found))
+    assert [place.recording for place in labeler.desk.queue.places[:2]] == ["r2", "r0"]
+    with pytest.raises(AudiotkError, match="'worth' needs worth"):
+        SegmentLabeler(recordings, ["dog"], store, labeler="ada", order="worth")
 
 
 def scores(names: Sequence[str] = ("r0", "r1", "r2", "r3")) -> pd.DataFrame:
@@ -330,20 +343,64 @@ def test_an_end_a_rounding_behind_the_recording_is_put_on_it(make: Callable[...,
     assert store.segments()["end_s"].max() == store.heard()["end_s"].max() == 2.0
 
 
+@pytest.mark.parametrize(
+    ("pragma", "undo", "words"),
+    [
+        ("max_page_count=1", "max_page_count=1000000", "the disk is full: free some space"),
+        ("query_only=1", "query_only=0", "it is read-only: make the file and its folder writable"),
+    ],
+)
 def test_a_store_that_cannot_write_keeps_the_browser_waiting(
-    make: Callable[..., Browser], store: Store, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Browser], store: Store, pragma: str, undo: str, words: str
 ) -> None:
-    browser, op = make(), operation("segment", **segment())
-    real = store.append
-    monkeypatch.setattr(store, "append", lambda operations: (_ for _ in ()).throw(StoreUnavailable("the disk is full")))
-    assert browser.ask("op", op=op) == {
-        "type": "nack", "id": 1, "uuid": op["uuid"], "text": "the disk is full", "retry": True
-    }  # fmt: skip
+    browser, op = make(), operation("segment", **segment(note="x" * 5000))
+    now = [pragma]
+    sa.event.listen(store._engine, "checkout", lambda connection, *_: connection.execute(f"PRAGMA {now[0]}"))
+    told = browser.ask("op", op=op)
+    assert words in told.pop("text")
+    assert told == {"type": "nack", "id": 1, "uuid": op["uuid"], "retry": True}
     assert browser.told("state") == []
     assert browser.widget.queue["done"] == 0
-    monkeypatch.setattr(store, "append", real)
+    now[0] = undo
     assert browser.ask("op", op=op)["type"] == "ack"
     assert len(store.segments()) == 1
+
+
+def test_a_locked_store_is_told_before_the_browser_gives_up(
+    make: Callable[..., Browser], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = re.search(r"patience = (\d+)", (base.STATIC / "sound.js").read_text("utf-8"))
+    assert given_up is not None
+    assert int(given_up[1]) > 1000 * base.STORE_S
+    monkeypatch.setattr(desk, "STORE_S", 0.05)
+    browser, op = make(), operation("segment", **segment())
+    with closing(sqlite3.connect(str(store.url.database), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = browser.ask("op", op=op)
+        assert (told["type"], told["retry"]) == ("nack", True)
+        assert "another process keeps it locked" in told["text"]
+        assert browser.ask("open", position=1)["type"] == "item"  # the rest goes on
+        other.execute("ROLLBACK")
+    assert browser.ask("op", op=op)["type"] == "ack"
+
+
+def test_a_store_that_is_damaged_under_the_labeler_is_told_and_nothing_is_dropped(
+    make: Callable[..., Browser], store: Store
+) -> None:
+    browser, op = make(), operation("segment", **segment())
+    assert browser.do("note", text="before")["type"] == "ack"
+    store.close()  # into one file, without a log
+    path = Path(str(store.url.database))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"\x5a" * (len(whole) - 100))
+    browser.widget.receive({"type": "op", "op": op})
+    told = browser.told("nack")[0]
+    assert told["retry"] is False  # the browser keeps it, and offers to try again
+    assert "audiotk store check" in told["text"]
+    store.close()
+    path.write_bytes(whole)  # the backup
+    assert browser.ask("op", op=op)["type"] == "ack"
+    assert store.check().ok
 
 
 def test_what_was_written_is_acknowledged_even_if_it_cannot_be_read_back(
@@ -352,7 +409,7 @@ def test_what_was_written_is_acknowledged_even_if_it_cannot_be_read_back(
     browser = make()
     real = store.append
 
-    def write_and_lose(operations: Any) -> list[int]:
+    def write_and_lose(operations: Any, patience_s: float) -> list[int]:
         numbers = real(operations)
         monkeypatch.setattr(store, "state", lambda *_: (_ for _ in ()).throw(StoreUnavailable("gone")))
         return numbers
@@ -367,7 +424,7 @@ def test_a_fault_in_the_store_is_told_and_not_swallowed(
     make: Callable[..., Browser], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser = make()
-    monkeypatch.setattr(store, "append", lambda operations: 1 / 0)
+    monkeypatch.setattr(store, "append", lambda *_: 1 / 0)
     told = browser.do("note", text="x")
     assert told["type"] == "error"
     assert "ZeroDivisionError" in told["text"]

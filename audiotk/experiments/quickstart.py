@@ -141,8 +141,10 @@ def score(runs: Mapping[int, Run], material: Material) -> dict[int, pd.DataFrame
     return {seed: run.score(material.waves, material.segments["segment"]) for seed, run in runs.items()}
 
 
-def evaluate(scores: Mapping[int, pd.DataFrame], truth: Labels, material: Material) -> pd.DataFrame:
+def evaluate(scores: Mapping[int, pd.DataFrame], truth: Labels, material: Material | pd.Series) -> pd.DataFrame:
     """Average precision of each class and their mean, averaged over seeds, with 95 % intervals over groups (and seeds).
+
+    `material` gives the group of each segment; so does a Series of them.
 
     Returns
     -------
@@ -151,11 +153,12 @@ def evaluate(scores: Mapping[int, pd.DataFrame], truth: Labels, material: Materi
         nowhere absent in the test split are left out.
     """
     rng = np.random.default_rng(0)
+    unit = material if isinstance(material, pd.Series) else material.unit
     counted = metrics.average_precision(next(iter(scores.values())), truth)
     rows = {}
     for name in [*counted.index[counted["ap"].notna()], None]:
         by_seed = {
-            seed: map_statistic(one, truth, material.unit, class_name=None if name is None else str(name))
+            seed: map_statistic(one, truth, unit, class_name=None if name is None else str(name))
             for seed, one in scores.items()
         }
         positives = counted["positives"].sum() if name is None else counted.loc[name, "positives"]

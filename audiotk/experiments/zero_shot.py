@@ -31,9 +31,9 @@ __all__ = ["EMBEDDED", "compare", "cost", "load", "mistakes", "results", "run", 
 
 EXPERIMENT = "zero-shot teacher"
 NAMES = {"clap": "laion-clap", "prototypes": "examples"}
-SHORT = {"laion-clap": "embedding", "msclap": "embedding", "examples": "max", "yamnet": "mean"}  # how windows add up
 SHOTS = 10  # examples of a class
 VARIED = (1, 3, 10, 30)  # how many there are in the table of sensitivity
+ENDS = ("value", "low", "high", "n")
 PREFIXES = ("", "This is a sound of ", "a recording of ", "I can hear ")
 SPLITS = ("val", "test")
 P1 = "softmax (P1)"
@@ -47,11 +47,10 @@ class Asked:
     prompts: Prompts | None
     heard: Mapping[str, Heard]
     truth: Mapping[str, Labels]
-    aggregate: str
 
     def similarities(self, split: str) -> pd.DataFrame:
         """Before they are read as scores."""
-        return self.heard[split].similarities(self.prompts, self.aggregate)
+        return self.heard[split].similarities(self.prompts)
 
     def readings(self) -> dict[str, Reading]:
         """The readings that this teacher can be given, the usual one first; the sigmoid is fitted on validation."""
@@ -67,7 +66,7 @@ class Asked:
 
     def scores(self, split: str, reading: Reading) -> pd.DataFrame:
         """Scores of a split."""
-        return self.heard[split].scores(self.prompts, reading, self.aggregate)
+        return self.heard[split].scores(self.prompts, reading)
 
 
 @dataclass(frozen=True)
@@ -134,13 +133,13 @@ def _ask(dataset: Dataset, teacher: Teacher, prompts: Prompts | None, segments: 
         )
     if prompts is not None:
         prompts = replace(prompts, classes={name: prompts.classes[name] for name in dataset.classes})
-    hop_s = teacher.window_s if SHORT.get(teacher.name) == "embedding" else teacher.window_s / 2
+    hop_s = teacher.window_s / (1 if teacher.adds_up == "embedding" else 2)
     heard, truth = {}, {}
     for split in SPLITS:
         mine = segments[segments["recording"].isin(dataset.part(split)["recording"])].reset_index(drop=True)
         heard[split] = listen(dataset.recordings, mine, teacher, out, hop_s=hop_s)
         truth[split] = labels.resolve(dataset, heard[split].segments, _sources(dataset))
-    return Asked(teacher, prompts, heard, truth, SHORT.get(teacher.name, "embedding" if teacher.dim else "mean"))
+    return Asked(teacher, prompts, heard, truth)
 
 
 def _sources(dataset: Dataset) -> list[str]:
@@ -206,22 +205,13 @@ def compare(outcome: Outcome) -> pd.DataFrame:
             for seed, asked in outcome.asked.items()
         }
         truth = outcome.first.truth["test"]
-        precise = average_precision(scores, truth, _Units(outcome.unit[truth.segments])).loc["mean (mAP)"]
-        f1 = mean_over_seeds(
-            {seed: f1_statistic(scores[seed], truth, level[seed], outcome.unit) for seed in scores},
-            np.random.default_rng(0),
-        )
+        precise = average_precision(scores, truth, outcome.unit[truth.segments]).loc["mean (mAP)"]
+        by_seed = {seed: f1_statistic(scores[seed], truth, at, outcome.unit) for seed, at in level.items()}
+        f1 = mean_over_seeds(by_seed, np.random.default_rng(0))
         about = {"arm": reading, "threshold": float(np.mean(list(level.values())))}
-        rows.append({**about, "metric": "mAP", **precise[["value", "low", "high", "n"]].to_dict()})
+        rows.append({**about, "metric": "mAP", **{name: precise[name] for name in ENDS}})
         rows.append({**about, "metric": "macro F1", "value": f1.value, "low": f1.low, "high": f1.high, "n": f1.n})
     return pd.DataFrame(rows)
-
-
-@dataclass(frozen=True)
-class _Units:
-    """What `quickstart.evaluate` needs of a material."""
-
-    unit: pd.Series
 
 
 def f1_statistic(scores: pd.DataFrame, truth: Labels, threshold: float, unit: pd.Series) -> Statistic:
@@ -240,7 +230,7 @@ def by_class(outcome: Outcome, reading: str | None = None) -> pd.DataFrame:
         for seed, asked in outcome.asked.items()
     }
     truth = outcome.first.truth["test"]
-    return average_precision(scores, truth, _Units(outcome.unit[truth.segments]))
+    return average_precision(scores, truth, outcome.unit[truth.segments])
 
 
 def at_threshold(outcome: Outcome) -> tuple[pd.DataFrame, float]:
@@ -263,7 +253,7 @@ def keep(outcome: Outcome) -> Path:
     reading = next(iter(asked.readings().values()))
     _, level = at_threshold(outcome)
     path = outcome.out / "scores.parquet"
-    asked.heard["test"].write_scores(path, asked.prompts, reading, asked.aggregate, level)
+    asked.heard["test"].write_scores(path, asked.prompts, reading, thresholds=level)
     return path
 
 
@@ -282,8 +272,8 @@ def errors(outcome: Outcome, count: int = 6) -> tuple[list[tuple[str, np.ndarray
     asked = outcome.first
     scores, truth = usual_scores(outcome), asked.truth["test"]
     alarms = mistakes({0: scores}, truth, count)
-    missed = scores.where(truth.frame()[scores.columns] == 1).stack().rename("score").nsmallest(count).reset_index()
-    missed.columns = pd.Index(["segment", "class_name", "score"])
+    there = scores.where(truth.frame()[scores.columns] == 1).rename_axis("segment").reset_index()
+    missed = there.melt("segment", var_name="class_name", value_name="score").dropna().nsmallest(count, "score")
     return _sounds(outcome, alarms, "?"), _sounds(outcome, missed, "!")
 
 
@@ -368,7 +358,7 @@ def results(outcome: Outcome, compared: pd.DataFrame, data: str, scale: str) -> 
     for item in compared.to_dict("records"):
         found = Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
         rows.append(row(EXPERIMENT, f"{outcome.name}: {item['arm']}", str(item["metric"]), found, **about))
-    for name, item in by_class(outcome).drop(index="mean (mAP)").iterrows():
-        found = Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
+    for name, values in by_class(outcome).drop(index="mean (mAP)").iterrows():
+        found = Interval(values["value"], values["low"], values["high"], 0.95, int(values["n"]))
         rows.append(row(EXPERIMENT, outcome.name, "AP", found, class_name=str(name), **about))
     return rows

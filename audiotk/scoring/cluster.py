@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -48,16 +49,12 @@ def hear_on(
     workers = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
         raise AudiotkError("cluster: has no worker; start some, as with dask worker tcp://…")
-    recipe = teacher.recipe
-    shared = None if recipe else client.scatter(teacher, broadcast=True)
+    shared = None if teacher.recipe else client.scatter(teacher, broadcast=True)
     options: dict[str, Any] = {"retries": RETRIES, "pure": False}
     if any("GPU" in worker["resources"] for worker in workers.values()):
         options["resources"] = {"GPU": 1}
-    out = str(parts.folder.resolve().parent)
-    futures = client.map(
-        _hear, shards, recipe=recipe, shared=shared, key=parts.key, out=out, batch_size=batch_size, threads=threads,
-        **options,
-    )  # fmt: skip
+    task = Task(teacher.recipe, parts.key, str(parts.folder.resolve().parent), batch_size, threads)
+    futures = client.map(_hear, shards, task=task, shared=shared, **options)
     try:
         for future in as_completed(futures):
             told(future.result())
@@ -67,28 +64,30 @@ def hear_on(
         client.cancel(futures)
 
 
-def _hear(
-    jobs: list[Job],
-    recipe: tuple[str, dict[str, Any]] | None,
-    shared: Teacher | None,
-    key: str,
-    out: str,
-    batch_size: int,
-    threads: int,
-) -> int:
+@dataclass(frozen=True)
+class Task:
+    """What is the same for all shards: how to load the teacher (or None), and where its numbers go."""
+
+    recipe: tuple[str, dict[str, Any]] | None
+    key: str
+    out: str
+    batch_size: int
+    threads: int
+
+
+def _hear(jobs: list[Job], task: Task, shared: Teacher | None) -> int:
     """On a worker: hear a shard and write its part; returns its number of windows."""
     with _lock:
-        if key not in _loaded:
-            teacher = load(recipe[0], **recipe[1]) if recipe else shared
+        if task.key not in _loaded:
+            teacher = load(task.recipe[0], **task.recipe[1]) if task.recipe else shared
             assert teacher is not None
-            parts = Parts(out, teacher)
-            if parts.key != key:
+            if (parts := Parts(task.out, teacher)).key != task.key:
                 raise AudiotkError(
-                    f"{teacher.name}: this worker has other weights or options than who asks: {parts.about}"
+                    f"{teacher.name}: a worker has other weights or options than who asks: {parts.about}"
                 )
-            _loaded[key] = teacher
-        teacher = _loaded[key]
-        Parts(out, teacher).write(hear_shard(teacher, jobs, batch_size, threads), shard_name(jobs))
+            _loaded[task.key] = teacher
+        teacher = _loaded[task.key]
+        Parts(task.out, teacher).write(hear_shard(teacher, jobs, task.batch_size, task.threads), shard_name(jobs))
     return sum(len(job.ranges) for job in jobs)
 
 

@@ -92,7 +92,7 @@ class Heard:
         reading
             How a similarity becomes a score; None: P1's softmax with the teacher's scale, own scores of a tagger.
         aggregate
-            One of `AGGREGATES`; None: "embedding", for a tagger "mean".
+            One of `AGGREGATES`; None: what suits the teacher (`Teacher.aggregate`).
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Heard:
             "teacher": {"name": self.teacher.name, "checksum": self.teacher.checksum, "heard": self.parts.about},
             "prompts": None if prompts is None else prompts.about(),
             "reading": reading.about(),
-            "aggregate": aggregate or self._aggregate(),
+            "aggregate": aggregate or self.teacher.adds_up,
             "thresholds": None if thresholds is None else as_thresholds(thresholds, classes),
         }
         write_scores(path, self._blocks(prompts, reading, aggregate), dtype, about)
@@ -140,13 +140,10 @@ class Heard:
         """Names of the classes."""
         return list(self.teacher.classes if prompts is None else prompts.classes)
 
-    def _aggregate(self) -> str:
-        return "embedding" if self.teacher.dim else "mean"
-
     def _blocks(
         self, prompts: Prompts | None, reading: Reading | None, aggregate: str | None
     ) -> Iterator[pd.DataFrame]:
-        aggregate = aggregate or self._aggregate()
+        aggregate = aggregate or self.teacher.adds_up
         if aggregate not in AGGREGATES:
             raise AudiotkError(f"aggregate: expected one of {', '.join(AGGREGATES)}, got {aggregate!r}")
         if aggregate == "embedding" and not self.teacher.dim:

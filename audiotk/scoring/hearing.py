@@ -58,7 +58,7 @@ def hear_shard(
 ) -> pa.Table:
     """Hear all windows of some files; the table of a part (see :mod:`audiotk.scoring.parts`).
 
-    A file that cannot be read, or of which the teacher makes NaN, is a row with the reason; the others go on.
+    A file that cannot be read, or that the teacher refuses or makes NaN of, is a row with the reason; the others go on.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def hear_shard(
     def hear() -> None:
         nonlocal waiting
         if waiting:
-            heard.append(np.array(teacher.hear(batch[:waiting]), np.float32).reshape(waiting, teacher.width))
+            heard.append(_heard(teacher, batch[:waiting]))
             told(waiting)
             waiting = 0
 
@@ -117,6 +117,17 @@ def _read(teacher: Teacher, job: Job) -> Iterator[Source | str | tuple[tuple[int
         yield f"{job.path}: cannot be read: {err.strerror or err}"
 
 
+def _heard(teacher: Teacher, waves: np.ndarray) -> np.ndarray:
+    """Numbers of some windows [shape=(n, width)]; NaN for one that the teacher refuses, which is asked for alone."""
+    shape = (len(waves), teacher.width)
+    try:
+        return np.array(teacher.hear(waves), np.float32).reshape(shape)
+    except AudiotkError:
+        if len(waves) == 1:
+            return np.full(shape, np.nan, np.float32)
+        return np.concatenate([_heard(teacher, waves[place : place + 1]) for place in range(len(waves))])
+
+
 def _table(
     teacher: Teacher,
     jobs: list[Job],
@@ -129,7 +140,7 @@ def _table(
     values = np.concatenate(heard) if heard else np.zeros((0, teacher.width), np.float32)
     for place in np.flatnonzero(~np.isfinite(values).all(axis=1)):
         number = owners[place][0]
-        reasons.setdefault(number, f"{jobs[number].path}: {teacher.name} gave NaN or infinity for a window of it")
+        reasons.setdefault(number, f"{jobs[number].path}: {teacher.name} refuses a window of it, or gives NaN")
     good = [place for place, (number, _) in enumerate(owners) if number not in reasons]
     rows: list[tuple[Any, ...]] = []
     for number, (first, last) in (owners[place] for place in good):

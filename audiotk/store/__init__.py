@@ -109,12 +109,13 @@ class Store:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def append(self, operations: Iterable[Operation]) -> list[int]:
+    def append(self, operations: Iterable[Operation], patience_s: float | None = None) -> list[int]:
         """Write all `operations` or none, wait for the disk, and return their numbers.
 
         An operation whose uuid is there already with the same content is acknowledged again with its first number (so
         after a lost answer the same ones may be sent again); what is stored stays. An `at` in the past is kept, for
-        what was done offline; one to come becomes now.
+        what was done offline; one to come becomes now. Others who write are waited for, at most
+        `patience_s` (default 30 s).
 
         Raises
         ------
@@ -134,7 +135,7 @@ class Store:
             if not self._logs:
                 use_log(self.url)
                 self._logs = True
-        with explained(self.url), self._lock, writing(self._engine) as connection:
+        with explained(self.url), self._lock, writing(self._engine, patience_s) as connection:
             numbers = append_to(connection, checked, shown(self.url))
             if self._identity() != self._file:
                 raise StoreUnavailable(f"{shown(self.url)}: was removed or replaced while open; open the store again")

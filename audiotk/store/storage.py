@@ -259,16 +259,22 @@ def make_engine(url: sa.URL, read_only: bool = False) -> sa.Engine:
 
 
 def _begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    patience_s = options.get("patience_s")
+    if patience_s is not None and connection.info.get("patience_s") != patience_s:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={1000 * patience_s:.0f}")
+        connection.info["patience_s"] = patience_s
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("write", False) else "BEGIN")
 
 
 @contextmanager
-def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction of the only writer; readers go on."""
-    with engine.connect().execution_options(write=True) as connection, connection.begin():
+def writing(engine: sa.Engine, patience_s: float | None = None) -> Iterator[sa.Connection]:
+    """A transaction of the only writer, who waits `patience_s` (PATIENCE_S) for the others; readers go on."""
+    patience_s = PATIENCE_S if patience_s is None else patience_s
+    with engine.connect().execution_options(write=True, patience_s=patience_s) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{1000 * patience_s:.0f}ms'")
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(6247108)")
         yield connection
 

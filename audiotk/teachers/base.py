@@ -38,6 +38,9 @@ class Teacher:
         What cosines are multiplied by before a softmax (a CLAP checkpoint has learnt it); 1 where there is none.
     says : str
         What its numbers are, in a word: ``cosine``, or how scores were normalised (``sigmoid``, ``softmax``).
+    aggregate : str
+        How its windows become a segment unless told otherwise: "embedding" (their mean embedding is read), "mean" or
+        "max" (of their scores); "" for the first, or the second where it gives scores only.
     checksum : str
         SHA-256 of the weights (in hex), or of whatever else makes two teachers of one name differ.
     """
@@ -49,6 +52,7 @@ class Teacher:
     classes: tuple[str, ...] = ()
     logit_scale: float = 1.0
     says: str = "cosine"
+    aggregate: str = ""
     checksum: str = ""
     recipe: tuple[str, dict[str, Any]] | None = None  # name and options of `teachers.load`, if it came from there
 
@@ -82,6 +86,11 @@ class Teacher:
     def hear(self, waves: np.ndarray) -> np.ndarray:
         """What is worth keeping of windows: embeddings, or scores of its own classes; float32 [shape=(n, width)]."""
         return self.embed_audio(waves) if self.dim else self.own_scores(waves)
+
+    @property
+    def adds_up(self) -> str:
+        """`aggregate`, or what stands for ""."""
+        return self.aggregate or ("embedding" if self.dim else "mean")
 
     @property
     def width(self) -> int:

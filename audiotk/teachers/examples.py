@@ -63,7 +63,7 @@ class Examples(Teacher):
         The file cannot be read, or the space is another one.
     """
 
-    name = "examples"
+    name, aggregate = "examples", "max"
 
     def __init__(self, weights: str | Path | Prototypes, space: Teacher | None = None) -> None:
         self.prototypes = weights if isinstance(weights, Prototypes) else Prototypes.read(weights)

@@ -149,8 +149,8 @@ class _Block(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B * windows, heads, tokens of a window, C / heads)
         bias = self.bias.repeat(b, 1, 1, 1) if self.shifted and b > 1 else self.bias
         heard = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x + self.proj(heard.transpose(1, 2).reshape(b, n, c))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        x = self.proj(heard.transpose(1, 2).reshape(b, n, c)).add_(x)
+        return self.fc2(F.gelu(self.fc1(self.norm2(x)))).add_(x)
 
 
 # --- orders of tokens -------------------------------------------------------------------------------------------------

@@ -78,12 +78,16 @@ class ClapMel(nn.Module):
         self.register_buffer("window", torch.hann_window(s.n_fft), persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
-        """(B, samples) -> (B, T, mels)."""
+        """(B, samples) -> (B, T, mels); on a CPU one recording after the other, whose spectrum stays in its cache."""
+        if wave.device.type == "cpu" and len(wave) > 1 and not torch.compiler.is_compiling():
+            return torch.cat([self._few(one) for one in wave.split(1)])
+        return self._few(wave)
+
+    def _few(self, wave: Tensor) -> Tensor:
         s = self.settings
         spectrum = torch.stft(
             wave, s.n_fft, s.hop, window=self.window, center=True, pad_mode="reflect", return_complex=True
         )  # (B, n_fft / 2 + 1, T)
-        parts = torch.view_as_real(spectrum)
-        power = parts.square().sum(-1)  # (B, n_fft / 2 + 1, T)
+        power = spectrum.real.square() + spectrum.imag.square()
         mel = power.transpose(1, 2) @ self.filters  # (B, T, mels)
         return 10 * mel.clamp(min=FLOOR).log10()

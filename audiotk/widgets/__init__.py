@@ -8,6 +8,7 @@ from typing import Any
 _HOME = {
     "SegmentLabeler": "audiotk.widgets.labeler",
     "RuleReview": "audiotk.widgets.review",
+    "TeacherReview": "audiotk.widgets.teacher_review",
     "Adjudicator": "audiotk.widgets.adjudicator",
 }
 

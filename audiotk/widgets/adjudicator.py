@@ -28,7 +28,7 @@ from audiotk.store import Store, StoreUnavailable, open_store
 from audiotk.store.history import active
 from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError, check_recordings
-from audiotk.widgets.base import COLOURS, Answer, Plain, checked_settings
+from audiotk.widgets.base import COLOURS, STORE_S, Answer, Plain, checked_settings
 from audiotk.widgets.cards import CardsWidget
 from audiotk.widgets.media import Media
 
@@ -300,11 +300,12 @@ class Adjudicator(Plain):
         payload: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "class_name": class_name}
         payload["value"] = None if choice == "unsure" else int(any(span[2] == class_name for span in spans))
         payload["reason"] = MARK + json.dumps(told, ensure_ascii=False)
-        self.store.append([Operation(uuid, "judgement", self.labeler, case.recording, payload)])
+        self.store.append([Operation(uuid, "judgement", self.labeler, case.recording, payload)], STORE_S)
         self._decided.append(Decision(uuid, name, choice))
 
     def _undo(self, uuid: str, name: str, target: Any) -> None:
-        self.store.append([Operation(uuid, "undo", self.labeler, self._ids[name].recording, {"target": target})])
+        undo = Operation(uuid, "undo", self.labeler, self._ids[name].recording, {"target": target})
+        self.store.append([undo], STORE_S)
         self._decided = [decision for decision in self._decided if decision.uuid != target]
 
     def _resume(self) -> None:

@@ -31,6 +31,7 @@ STATIC = Path(__file__).parent / "static"
 THREADS = 4  # that read sound while labels go on being written
 LARGEST = 2_000_000  # bytes in one message
 HAND_OVER_S = 0.001  # after which a cell that computes lets a message through: a label takes dozens of such turns
+STORE_S = 2.0  # that a label waits for others who write; after 4 s the browser gives up the answer and asks again
 COLOURS = (  # of classes, in their order
     "#4e79d4", "#e07b39", "#3f9d74", "#c8505f", "#8866c4", "#b08a2e", "#2f97ab", "#c25f9c", "#6f8a3a", "#8a6f5c",
 )  # fmt: skip
@@ -77,6 +78,16 @@ def checked_settings(settings: Mapping[str, Any] | None, defaults: Mapping[str, 
     if unknown := set(settings or {}) - set(defaults):
         raise AudiotkError(f"settings: expected any of {', '.join(defaults)}; got {', '.join(sorted(unknown))}")
     return dict(defaults) | dict(settings or {})
+
+
+def keep_answering(widget: Any) -> None:
+    """Let each message to a widget go where its sender says.
+
+    ipykernel 7.4 sends it to the subshell of the last answer instead. Once that one is closed (the one that a reloaded
+    page opens for a moment, say), no message would reach the widget any more.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = lambda data, subshell: subshell
 
 
 class Plain:
@@ -158,6 +169,11 @@ class AudioWidget(anywidget.AnyWidget):
         sys.setswitchinterval(min(sys.getswitchinterval(), HAND_OVER_S))
         super().__init__(**traits)
         self.on_msg(lambda _, message, buffers: self.receive(message))
+
+    def open(self) -> None:
+        """Open the channel to the browser."""
+        super().open()
+        keep_answering(self)
 
     def receive(self, message: Any) -> None:
         """Take one message from the browser."""

@@ -25,7 +25,7 @@ class Taker(Protocol):
 class CardsWidget(AudioWidget):
     """The messages that all widgets of cards answer alike; a subclass sets `taker` before anything is asked."""
 
-    shared = ("cards",)
+    shared: tuple[str, ...] = ("cards",)
     in_background = AudioWidget.in_background | {"open"}
     labeler = traitlets.Unicode().tag(sync=True)
     settings = traitlets.Dict().tag(sync=True)

@@ -14,6 +14,7 @@ from audiotk.store import Store, StoreUnavailable
 from audiotk.store.history import State
 from audiotk.store.operations import AGAIN, Operation, check_operation
 from audiotk.tables import AudiotkError
+from audiotk.widgets.base import STORE_S
 from audiotk.widgets.media import Media
 from audiotk.widgets.mel import FLOOR_DB, TOP_DB, mel_hz
 from audiotk.widgets.queue import Place, Queue
@@ -137,7 +138,7 @@ class Desk:
         uuid = op.get("uuid")
         try:
             operation = self._operation(op)
-            number = self.store.append([operation])[0]
+            number = self.store.append([operation], STORE_S)[0]
         except AudiotkError as err:
             retry = isinstance(err, StoreUnavailable | Elsewhere)
             elsewhere = {"elsewhere": True} if isinstance(err, Elsewhere) else {}

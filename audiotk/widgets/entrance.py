@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from audiotk.store import Store
 from audiotk.tables import AudiotkError
-from audiotk.widgets.base import Plain, headless
+from audiotk.widgets.base import Plain, headless, keep_answering
 from audiotk.widgets.labeler import SegmentLabeler
 
 RESERVED = ("truth", "replayed", "second")  # names in tables of labelers who are not persons
@@ -120,4 +120,6 @@ class Entrance(Plain):
                 fault.value = f'<span style="color:#c93535">{html.escape(text)}</span>'
 
         button.on_click(start)
+        for widget in (name, button):
+            keep_answering(widget)
         return [told, ipywidgets.HBox([name, button]), fault]

@@ -48,6 +48,9 @@ class SegmentLabeler(Plain):
         Who labels; needed, and never guessed. Each labeler has his own labels.
     order, repeats, rng
         See :func:`audiotk.widgets.queue.make_places`.
+    worth
+        Index recording, a number; for order "worth", the highest first: what a search found, for one
+        (:func:`audiotk.search.by_recording`).
     teacher
         *scores* of windows, shown as a ribbon and used by snapping and by the orders.
     blind
@@ -73,6 +76,7 @@ class SegmentLabeler(Plain):
         *,
         labeler: str = "",
         order: str = "given",
+        worth: pd.Series | None = None,
         teacher: pd.DataFrame | None = None,
         blind: bool = True,
         claims: pd.Series | Mapping[str, str] | None = None,
@@ -90,7 +94,7 @@ class SegmentLabeler(Plain):
         self.store = store if isinstance(store, Store) else open_store(store)
         self.store.register(table, None if claims is None else claimed)
         about: dict[str, Any] = {str(row["recording"]): row for row in table.to_dict("records")}
-        places = make_places(list(about), order, rng, self._worth(order, scores, claimed), repeats)
+        places = make_places(list(about), order, rng, self._worth(order, scores, claimed, worth), repeats)
         self.desk = Desk(who, names, self.store, about, claimed, places, scores, blind and scores is not None, others)
         self.desk.queue.go_to_first_open()
         self.order, self.repeats = order, repeats
@@ -134,8 +138,12 @@ class SegmentLabeler(Plain):
         except AudiotkError as err:
             return still(None, state.segments, desk.classes, title, str(err))
 
-    def _worth(self, order: str, teacher: Teacher | None, claims: Mapping[str, str]) -> pd.Series | None:
-        """By what "uncertain" and "disagreement" order."""
+    def _worth(
+        self, order: str, teacher: Teacher | None, claims: Mapping[str, str], worth: pd.Series | None
+    ) -> pd.Series | None:
+        """By what "uncertain", "disagreement" and "worth" order."""
+        if order == "worth":
+            return worth
         best = None if teacher is None else teacher.best()
         if order == "uncertain" and best is not None:
             return uncertainty(best, claims)

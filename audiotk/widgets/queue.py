@@ -11,7 +11,7 @@ import pandas as pd
 
 from audiotk.tables import AudiotkError
 
-ORDERS = ("given", "random", "uncertain", "disagreement")
+ORDERS = ("given", "random", "uncertain", "disagreement", "worth")
 PAGE = 50  # rows of a list
 GAP = 10  # recordings between the first showing and the repeat, where there are so many
 STATUSES = ("open", "confirmed", "not_found", "unsure", "problem")
@@ -40,7 +40,7 @@ def make_places(
     recordings
         Their ids.
     order
-        "given", "random" (needs `rng`), or "uncertain" and "disagreement": by falling `worth`, ties as given.
+        "given", "random" (needs `rng`), or "uncertain", "disagreement" and "worth": by falling `worth`, ties as given.
     rng
         Source of the random order and of the repeats.
     worth
@@ -60,7 +60,12 @@ def make_places(
         names = [names[place] for place in rng.permutation(len(names))]
     elif order != "given":
         if worth is None:
-            raise AudiotkError(f"order {order!r} needs a teacher or, for disagreement, labels of others")
+            needs = (
+                "worth, as of audiotk.search.by_recording"
+                if order == "worth"
+                else "a teacher or, for disagreement, labels of others"
+            )
+            raise AudiotkError(f"order {order!r} needs {needs}")
         value = worth.reindex(names).to_numpy(dtype=float)
         names = [names[place] for place in np.argsort(np.where(np.isnan(value), np.inf, -value), kind="stable")]
     places = [Place(name, name) for name in names]

@@ -1,4 +1,4 @@
-"""Cells that a rule changed, drawn at random for somebody to listen to, and what the verdicts say about the rule.
+"""Cells that a rule changed, drawn at random for somebody to listen to, and what verdicts say (about any such sample).
 
 A *change* is what happens to a cell, as "absent → present". What makes it right depends on what it says:
 
@@ -182,7 +182,7 @@ def placed(cells: pd.DataFrame, recordings: pd.DataFrame | None, segments: pd.Da
     else:
         rows = check_segments(segments).set_index("segment")
         if len(lost := pd.Index(cells["segment"]).difference(rows.index)):
-            raise AudiotkError(f"review: segment {lost[0]!r} of the audit is not in the segments table")
+            raise AudiotkError(f"review: segment {lost[0]!r} that was drawn is not in the segments table")
         place = rows.loc[cells["segment"], ["recording", "start_s", "end_s"]].reset_index(drop=True)
     cells = pd.concat([cells.reset_index(drop=True), place], axis=1)
     names = cells["recording"]

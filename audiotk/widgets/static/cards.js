@@ -1,6 +1,7 @@
 // Cards: one row after the other, its sound, one key to say what it is; a list, filters, undo. Functions only.
 // Python puts this text between sound.js and NAME.js (base.esm). NAME.js gives `renderCards` a deck, which says what is its own:
 //   name, trait, label    of the widget, of the id its unsent operations go by, and for screen readers
+//   look                  (or none) of the style sheet that it shares with other decks
 //   key, said             what Python calls a row's id and what was said about it: row.id and row.said here
 //   words, help, notes    {thing, span, done, undone, open, all, rest, none, mute}; the first keys of the help; what stands below
 //   gutter, height        pixels left of the pictures; default height of the spectrogram
@@ -34,10 +35,11 @@ function show(app, row) {
 
 /** Open the sound of a row and, once somebody has touched the page, play it. */
 async function listen(app, row) {
+  const visit = (app.visit = {});
   const info = await soundOf(app, row);
   if (app.closed || app.row !== row) return;
   app.refresh();
-  if (info.readable && app.settings.autoplay !== false && app.touched) play(app);
+  if (info.readable && app.settings.autoplay !== false && app.touched && app.visit === visit) play(app);
   const next = nextOpen(passing(app), row);
   if (next && next !== row) warmUp(app, next);
 }
@@ -117,6 +119,7 @@ function decide(app, said) {
   markRow(app, row);
   const next = nextOpen(passing(app, { ...app.filter, status: "" }), row);
   if (next) return show(app, next);
+  app.visit = null; // what is still loading does not start to play
   app.clock.stop();
   paintPage(app);
   return app.say(app.rows.every((each) => each.said) ? deck.words.all : deck.words.rest);
@@ -448,7 +451,7 @@ function createCards(model, el, deck) {
     model, deck, filter, dom: {}, settings: model.get("settings") ?? {}, rows: [], byId: new Map(), items: new Map(), infos: new Map(), sounds: new Map(), done: [],
     row: null, ready: false, touched: false, theme: "light", time: 0, width: 0, levels: null,
   };
-  app.root = make("div", { class: `atk-widget atk-cards atk-${deck.name}`, "data-testid": deck.name, role: "application", tabindex: "0", "aria-label": `${deck.label} Press question mark for the keys.` });
+  app.root = make("div", { class: ["atk-widget", "atk-cards", `atk-${deck.name}`, ...(deck.look ? [`atk-${deck.look}`] : [])].join(" "), "data-testid": deck.name, role: "application", tabindex: "0", "aria-label": `${deck.label} Press question mark for the keys.` });
   app.client = createClient(model);
   app.focus = () => app.root.focus({ preventScroll: true });
   app.say = (text, kind = "info") => { setText(app.dom.status, text); app.dom.status.dataset.kind = kind; };
