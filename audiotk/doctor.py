@@ -25,6 +25,8 @@ FRONT_ENDS = {  # distribution -> folder below share/jupyter/labextensions; None
     "ipympl": "jupyter-matplotlib",
     "jupyter-scatter": None,
 }
+TEACHERS = ("laion-clap", "msclap", "ai-edge-litert", "onnxruntime")
+WEIGHTS = (".pt", ".pth", ".safetensors", ".tflite", ".onnx", ".npz")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SETUP = "run: make setup"
 MARKS = {"ok": "ok  ", "warn": "warn", "FAIL": "FAIL"}
@@ -180,22 +182,22 @@ def _browser() -> Finding:
 
 
 def _clap() -> Finding:
-    """Packages, weights and tokenizers of the CLAP teachers; importing the packages would ask the network for files."""
-    packages = [f"{name} {_version(name) or 'absent'}" for name in ("laion-clap", "msclap")]
+    """Packages, weights and tokenizers of the teachers; importing the CLAP packages would ask the network for files."""
+    packages = [f"{name} {_version(name) or 'absent'}" for name in TEACHERS]
     try:
         known = importlib.import_module("audiotk.teachers.weights")
     except ImportError as err:
-        return Finding("CLAP", "warn", f"{', '.join(packages)}: {err}", SETUP)
+        return Finding("teachers", "warn", f"{', '.join(packages)}: {err}", SETUP)
     place = known.teachers_dir()
-    files = sorted(path for path in place.glob("*.pt*") if path.is_file()) if place.is_dir() else []
-    weights = [f"{path.name} {path.stat().st_size / 2**30:.1f} GB" for path in files]
+    files = sorted(path for path in place.glob("*") if path.suffix in WEIGHTS) if place.is_dir() else []
+    weights = [f"{path.name} {path.stat().st_size / 2**20:,.0f} MB" for path in files]
     readers = [name for name in known.TOKENIZERS if known.has_tokenizer(place / name)]
     told = f"{', '.join(packages)}; weights: {', '.join(weights) or 'none'}; tokenizers: {', '.join(readers) or 'none'}"
     todo = [SETUP] if any(package.endswith("absent") for package in packages) else []
-    if not weights:
+    if not any(path.suffix in (".pt", ".pth") for path in files):
         wanted = " or ".join(f"{one.file} ({one.page})" for one in (known.LAION[0], known.MICROSOFT[0]))
         todo.append(f"at first use, or by hand without network, {wanted} go to {place}")
-    return Finding("CLAP", "warn" if todo else "ok", told, "; ".join(todo))
+    return Finding("teachers", "warn" if todo else "ok", told, "; ".join(todo))
 
 
 def _disk(out: str | Path) -> Finding:

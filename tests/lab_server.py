@@ -208,7 +208,7 @@ class Tab:
             self.page.wait_for_selector(f"{ROOT}:not([data-old]){state}")
         except Exception as err:
             said = self.page.eval_on_selector_all(ROOT, "roots => roots.map((root) => ({ ...root.dataset }))")
-            said += self.page.locator(".atk-saved, .atk-status").all_inner_texts()
+            said += self.page.locator(".atk-saved, .atk-status, .jp-OutputArea, .jp-Dialog").all_inner_texts()
             waiting = {name: kind for name, kind in self.sent.items() if name not in self.acknowledged}
             raise AssertionError(f"no {state}: {said}, sent without an answer: {waiting}, {self.troubles}") from err
 

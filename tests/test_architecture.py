@@ -22,10 +22,9 @@ LAYERS = (
     {"audio", "decode", "ontology"},
     {
         "agreement", "backgrounds", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "noise",
-        "oscillators", "relabel", "resample", "results", "scores", "search", "soundscapes", "stats", "store",
-        "synthesis",
+        "oscillators", "relabel", "resample", "results", "scores", "soundscapes", "stats", "store", "synthesis",
     },
-    {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "teachers", "train"},
+    {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "search", "teachers", "train"},
     {
         "agreement_figures", "coverage_figures", "doctor", "figures", "kernels", "label_figures", "render", "report",
         "runs", "trees", "widgets",

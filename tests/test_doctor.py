@@ -83,7 +83,7 @@ def test_clap_weights_are_found_where_the_advice_says(tmp_path: Path, monkeypatc
     (folder / "gpt2" / "tokenizer.json").touch()
     after = doctor._clap()
     assert after.mark == "ok"
-    assert after.text.endswith("weights: CLAP_weights_2023.pth 0.0 GB; tokenizers: gpt2")
+    assert after.text.endswith("weights: CLAP_weights_2023.pth 0 MB; tokenizers: gpt2")
     assert find_weights(None, MICROSOFT)[0] == folder / "CLAP_weights_2023.pth"  # where the teacher looks
     monkeypatch.setattr(doctor, "_version", lambda name: None)
     assert doctor._clap().todo == doctor.SETUP
