@@ -24,7 +24,15 @@ def test_all_notebooks_on_the_embedded_data(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     rows = read_results(tmp_path)
     assert set(rows["data"]) == {"embedded"}
-    expected = {"quickstart", "clip_or_range", "B1.1", "B1.5", "audioset_relabeling", "label_segments"}
+    expected = {
+        "quickstart",
+        "clip_or_range",
+        "B1.1",
+        "B1.5",
+        "audioset_relabeling",
+        "label_segments",
+        "zero-shot teacher",
+    }
     assert expected <= set(rows["experiment"])
     assert (tmp_path / "report.html").stat().st_size < 20e6
     for notebook in ROOT.glob("notebooks/*.ipynb"):
@@ -59,3 +67,17 @@ def test_relabeling_on_the_labels_of_audioset(tmp_path):
     counts = rows[rows["experiment"] == "audioset_relabeling"].set_index(["arm", "metric"])["value"]
     assert counts["PEL", "labels a segment, all nodes"] == pytest.approx(5.597, abs=5e-4)  # golden numbers
     assert counts["PE-CML", "masked a segment, all nodes"] == pytest.approx(24.48, abs=5e-3)
+
+
+@pytest.mark.slow
+def test_yamnet_is_asked_about_real_recordings(tmp_path):
+    weights = DATA / "models" / "yamnet.tflite"
+    if not (weights.exists() and (DATA / "esc10" / "meta" / "esc50.csv").exists()):
+        pytest.skip(f"no real recordings or no YAMNet at {DATA}; AUDIOTK_TEST_DATA may name another folder")
+    data = ["-p", "data", "esc50", "-p", "data_root", str(DATA / "esc10")]
+    teacher = ["-p", "teacher", "yamnet", "-p", "weights", str(weights)]
+    done = run(tmp_path, "notebooks/07_zero_shot_teacher.ipynb", *data, *teacher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_results(tmp_path)
+    mean = rows[(rows["metric"] == "mAP") & (rows["arm"] == "yamnet: its own scores")]
+    assert mean["value"].iloc[0] > 0.85  # YAMNet knows these classes: 0.95 over all 240 recordings
