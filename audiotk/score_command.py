@@ -76,6 +76,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out ``audiotk score``; returns the exit status."""
+    import numpy as np
+
     from audiotk.datasets.sounds import find
     from audiotk.scoring import listen
     from audiotk.teachers import P1, Prompts, load
@@ -86,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     teacher = load(arguments.teacher, **_options(arguments))
     if prompts is None and teacher.dim and not teacher.classes and not arguments.embeddings:
         raise AudiotkError(f"{teacher.name}: needs --prompts, or --embeddings to keep embeddings alone")
-    if prompts is not None:
-        teacher.class_vectors(prompts) if teacher.dim else None  # wrong prompts show before hours of hearing
+    if prompts is not None:  # wrong ones show before hours of hearing
+        teacher.similarities(np.zeros((1, teacher.width)), prompts)
     with _warnings_told(), _client(arguments) as client:
         recordings, segments, problems = find(arguments.audio, progress=not arguments.quiet)
         heard = listen(

@@ -133,6 +133,7 @@ def _ask(dataset: Dataset, teacher: Teacher, prompts: Prompts | None, segments: 
         )
     if prompts is not None:
         prompts = replace(prompts, classes={name: prompts.classes[name] for name in dataset.classes})
+    teacher.similarities(np.zeros((1, teacher.width)), prompts)  # wrong prompts show before anything is heard
     hop_s = teacher.window_s / (1 if teacher.adds_up == "embedding" else 2)
     heard, truth = {}, {}
     for split in SPLITS:
@@ -307,7 +308,7 @@ def sensitivity(outcome: Outcome) -> pd.DataFrame:
         ways = {f"“{prefix}…”": replace(prompts, prefix=prefix) for prefix in PREFIXES}
         ways["names of the classes"] = Prompts.of(list(prompts.classes))
     else:
-        ways = {"as given": prompts, "first name only": first}
+        ways = {"as given": prompts} | ({"first name only": first} if first != prompts else {})
     return pd.DataFrame({name: _ap(replace(asked, prompts=way)) for name, way in ways.items()}).T
 
 
@@ -319,7 +320,7 @@ def _again(outcome: Outcome, teacher: Teacher) -> Asked:
 def _ap(asked: Asked) -> pd.Series:
     reading = Reading("softmax", asked.teacher.logit_scale) if asked.teacher.dim else Reading("own")
     found = metrics.average_precision(asked.scores("val", reading), asked.truth["val"])["ap"]
-    return pd.concat([found, pd.Series({"mean": found.mean()})])
+    return pd.concat([found.rename(lambda name: name.replace("_", " ")), pd.Series({"mean": found.mean()})])
 
 
 def cost(outcome: Outcome, windows: int = 16) -> pd.DataFrame:
