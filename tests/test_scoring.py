@@ -316,6 +316,25 @@ def test_a_damaged_part_is_made_again(recordings: pd.DataFrame, tmp_path: Path) 
     np.testing.assert_array_equal(first.values, again.values)
 
 
+def test_a_teacher_without_a_checksum_is_refused(recordings: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(AudiotkError, match="expected a name, a checksum"):
+        listen(recordings, None, Toy(""), tmp_path / "heard", progress=False)
+
+
+def test_odd_folders_and_relative_paths(
+    recordings: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = listen(recordings, None, Toy(), tmp_path / "heard", progress=False)
+    monkeypatch.chdir(tmp_path)
+    relative = recordings.assign(path=recordings["path"].map(lambda path: os.path.relpath(path, tmp_path)))
+    log = tmp_path / "log"
+    again = listen(relative, None, Toy(log=str(log)), "heard", progress=False)
+    assert heard_windows(log) == 0
+    odd = listen(relative, None, Toy(), "audio=x [1]/path=y", progress=False)  # no partitions of a data set
+    for found in (again, odd, listen(relative, None, Toy(), "audio=x [1]/path=y", progress=False)):
+        np.testing.assert_array_equal(found.values, whole.values)
+
+
 def test_a_folder_of_another_teacher_is_refused(recordings: pd.DataFrame, tmp_path: Path) -> None:
     heard = listen(recordings, None, Toy(), tmp_path / "heard", progress=False)
     about = heard.parts.folder / "about.json"

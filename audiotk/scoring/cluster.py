@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -23,6 +24,7 @@ from audiotk.teachers.base import Teacher
 if TYPE_CHECKING:
     from distributed import Client
 
+AHEAD = 8  # shards for each worker that the scheduler knows of; the others wait here, so that it stays small
 RETRIES = 3  # of a shard whose worker died, before the run gives up
 _loaded: dict[str, Teacher] = {}  # of this worker, by key
 _lock = threading.Lock()  # one shard at a time hears; a worker's other threads would only share its processors
@@ -54,14 +56,20 @@ def hear_on(
     if any("GPU" in worker["resources"] for worker in workers.values()):
         options["resources"] = {"GPU": 1}
     task = Task(teacher.recipe, parts.key, str(parts.folder.resolve().parent), batch_size, threads)
-    futures = client.map(_hear, shards, task=task, shared=shared, **options)
+    left = iter(shards)
+    some = client.map(_hear, list(islice(left, AHEAD * len(workers) + AHEAD)), task=task, shared=shared, **options)
+    futures = as_completed(some)
     try:
-        for future in as_completed(futures):
+        for future in futures:
             told(future.result())
+            some.remove(future)
+            for jobs in islice(left, 1):
+                some.append(client.submit(_hear, jobs, task=task, shared=shared, **options))
+                futures.add(some[-1])
     except KilledWorker as err:
         raise AudiotkError(f"cluster: workers died on one shard again and again, out of memory? {err}") from err
     finally:
-        client.cancel(futures)
+        client.cancel(some)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ AHEAD = 8  # windows of one recording that wait for the teacher, at most
 _DONE = object()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """Windows of one file that are to be heard: `ranges` are (first, last) samples at the teacher's rate, rising."""
 

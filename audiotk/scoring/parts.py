@@ -53,10 +53,15 @@ class Parts:
     Raises
     ------
     AudiotkError
-        The folder cannot be made, or holds something else.
+        The folder cannot be made, or holds something else; or the teacher has no name or checksum.
     """
 
     def __init__(self, out: str | Path, teacher: Teacher) -> None:
+        if not (teacher.name and teacher.checksum and teacher.width):
+            raise AudiotkError(
+                f"teacher {teacher.name!r}: expected a name, a checksum and dim or classes, got checksum="
+                f"{teacher.checksum!r} and {teacher.width} numbers a window; without them its numbers would be mixed up"
+            )
         about = {"format": FORMAT, "resampler": f"soxr {QUALITY}", "width": teacher.width, **teacher.fingerprint()}
         self.about: dict[str, Any] = json.loads(json.dumps(about))
         text = json.dumps(self.about, sort_keys=True)
@@ -105,7 +110,7 @@ class Parts:
         tables: list[pa.Table] = []
         for path in self.paths():
             try:
-                found = pq.read_table(path, schema=schema(self.width), columns=INDEX_COLUMNS)
+                found = pq.read_table(path, schema=schema(self.width), columns=INDEX_COLUMNS, partitioning=None)
             except (OSError, pa.ArrowException) as err:
                 warnings.warn(f"{path}: is damaged and will be made again: {err}", stacklevel=2)
                 continue
@@ -120,10 +125,10 @@ class Parts:
     def heard(self, path: Path, rows: np.ndarray) -> np.ndarray:
         """Numbers of some rows of a part: float32 [shape=(len(rows), width)]."""
         try:
-            column = pq.read_table(path, schema=schema(self.width), columns=["heard"])["heard"].combine_chunks()
+            table = pq.read_table(path, schema=schema(self.width), columns=["heard"], partitioning=None)
         except (OSError, pa.ArrowException) as err:
             raise AudiotkError(f"{path}: is damaged: {err}; score again, it will be made anew") from err
-        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        column = table["heard"].combine_chunks()
         return column.take(pa.array(rows)).flatten().to_numpy().reshape(len(rows), self.width)
 
 

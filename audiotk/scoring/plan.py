@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
@@ -46,11 +47,12 @@ class Plan:
         if (place < 0).any():
             unknown = segments["recording"].iloc[int((place < 0).argmax())]
             raise AudiotkError(f"segments: recording {unknown!r} is not in the recordings table")
-        self.recordings, self.segments, self.teacher = recordings, segments, teacher
+        paths = recordings["path"].map(os.path.abspath)  # workers may have another working folder
+        self.recordings, self.segments, self.teacher = recordings.assign(path=paths), segments, teacher
         self.windows = cut_windows(segments, teacher.sr, teacher.window_s, hop_s)
-        code, paths = pd.factorize(recordings["path"].astype("str"))
+        code, names = pd.factorize(paths)
         self.windows["file"] = code[place][self.windows["row"]]
-        self.paths: list[str] = paths.tolist()
+        self.paths: list[str] = names.tolist()
         self.parts = Parts(out, teacher)
 
     def shards(self, size: int) -> Iterator[list[Job]]:
@@ -127,7 +129,7 @@ class Plan:
     def _problems(self, lost: np.ndarray, index: pd.DataFrame) -> pd.DataFrame:
         """The *problems* table of recordings of which a segment was lost."""
         names = self.segments.loc[lost, "recording"].drop_duplicates()
-        paths = self.recordings.set_index("recording")["path"].astype("str").loc[names]
+        paths = self.recordings.set_index("recording")["path"].loc[names]
         failed = index[index["reason"].notna()].drop_duplicates("path", keep="last")
         reasons = paths.map(failed.set_index("path")["reason"]).fillna("changed while it was read; score again")
         rows = {"recording": names.to_numpy(), "path": paths.to_numpy(), "reason": reasons.to_numpy()}
