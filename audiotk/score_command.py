@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from audiotk.scoring import Heard
+    from audiotk.teachers import Prompts, Teacher
+    from audiotk.teachers.readings import Reading
 
 DESCRIPTION = """\
 Have a teacher hear recordings and write what it says. What it heard is kept in DIR/heard, so a killed run goes on where
@@ -76,8 +78,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out ``audiotk score``; returns the exit status."""
-    import numpy as np
-
     from audiotk.datasets.sounds import find
     from audiotk.scoring import listen
     from audiotk.teachers import P1, Prompts, load
@@ -88,8 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     teacher = load(arguments.teacher, **_options(arguments))
     if prompts is None and teacher.dim and not teacher.classes and not arguments.embeddings:
         raise AudiotkError(f"{teacher.name}: needs --prompts, or --embeddings to keep embeddings alone")
-    if prompts is not None:  # wrong ones show before hours of hearing
-        teacher.similarities(np.zeros((1, teacher.width)), prompts)
+    _check(arguments, teacher, prompts)
     with _warnings_told(), _client(arguments) as client:
         recordings, segments, problems = find(arguments.audio, progress=not arguments.quiet)
         heard = listen(
@@ -100,11 +99,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check(arguments: argparse.Namespace, teacher: Teacher, prompts: Prompts | None) -> None:
+    """Refuse before hours of hearing what could not be written after them."""
+    from audiotk.scoring.heard import check_question
+    from audiotk.scoring.windows import check_hop
+
+    check_hop(teacher.window_s, arguments.hop_s)
+    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
+        raise AudiotkError(f"--threshold: expected a number from 0 to 1, as scores are, got {arguments.threshold}")
+    if arguments.embeddings and not teacher.dim:
+        raise AudiotkError(f"--embeddings: {teacher.name} gives scores and no embeddings")
+    if prompts is not None or teacher.classes:
+        check_question(teacher, prompts, _reading(arguments, teacher), arguments.aggregate)
+
+
+def _reading(arguments: argparse.Namespace, teacher: Teacher) -> Reading | None:
+    from audiotk.teachers.readings import Reading
+
+    return Reading(arguments.reading, teacher.logit_scale) if arguments.reading else None
+
+
 def _write(arguments: argparse.Namespace, heard: Heard, prompts: Any, unreadable: Any) -> dict[str, Any]:
     import pandas as pd
 
     from audiotk.files import atomic
-    from audiotk.teachers.readings import Reading
 
     out, teacher = arguments.out, heard.teacher
     told: dict[str, Any] = {
@@ -113,7 +131,7 @@ def _write(arguments: argparse.Namespace, heard: Heard, prompts: Any, unreadable
         "windows": len(heard.windows),
     }
     if prompts is not None or teacher.classes:
-        reading = Reading(arguments.reading, teacher.logit_scale) if arguments.reading else None
+        reading = _reading(arguments, teacher)
         path = out / "scores.parquet"
         heard.write_scores(path, prompts, reading, arguments.aggregate, arguments.threshold)
         told |= {"scores": str(path), "classes": len(heard.classes(prompts))}

@@ -389,17 +389,12 @@ def measure_kills(lab: Lab, table: Table, kills: int) -> None:
             lab.page.reload()
             reloads += 1
         if only_tab:
-            try:
-                lab.wait_ready()
-            except AssertionError as err:  # Jupyter did not bring the widget back: run its cell, as a person would
-                print(err, file=sys.stderr, flush=True)
-                bare += 1
-                lab.run_all()
+            bare += _needs_help(lab, lab.wait_ready)
         else:
             killed += 1
             _wait_for_new_kernel(lab) if reload else lab.wait_for_restart()
             lost += len(lab.acknowledged - set(store.operations()["uuid"]))
-            lab.run_all()
+            bare += _needs_help(lab, lab.run_all)
         lab.wait_saved()
         known = set(store.operations()["uuid"])
         lost += len(lab.acknowledged - known)
@@ -412,8 +407,19 @@ def measure_kills(lab: Lab, table: Table, kills: int) -> None:
     name = f"acknowledged operations lost, {killed} kills, {reloads} reloads"
     table.row(name, told, "", str(len(took)), "0", lost == 0)
     table.row("operations sent and never stored", f"{unsent} of {len(lab.sent)}", "", "", "0", unsent == 0)
-    table.row("reloads after which the cell had to be run again", str(bare), "", "", "0", bare == 0)
+    table.row("times that Jupyter showed nothing until the cells were run (again)", str(bare), "", "", "0", bare == 0)
     table.times("(one kill, restart and rerun)", took, "")
+
+
+def _needs_help(lab: Lab, bring_back: Callable[[], None]) -> bool:
+    """Whether Jupyter shows no labeler after `bring_back`; then the cells are run (again), as a person would."""
+    try:
+        bring_back()
+    except AssertionError as err:
+        print(err, file=sys.stderr, flush=True)
+        lab.run_all()
+        return True
+    return False
 
 
 def _kill(lab: Lab) -> None:
@@ -441,11 +447,7 @@ def _wait_for_new_kernel(lab: Lab) -> None:
     ):
         time.sleep(0.05)
     lab.wait(f"() => {KERNEL}")
-    script = f"""Promise.race([{KERNEL}.requestKernelInfo().then(() => true, () => false),
-      new Promise((late) => setTimeout(late, 5000, false))])"""
-    while not lab.page.evaluate(script):
-        pass
-    lab.wait_for_kernel()
+    lab.wait_for_answer()
 
 
 class Raw:

@@ -23,6 +23,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from random_clap import laion_files, ms_files
 
 from audiotk.decode import open_sound, read_frames
-from audiotk.scoring import listen
+from audiotk.scoring import SHARD, listen
 from audiotk.scoring.cluster import local
+from audiotk.scoring.hearing import Job
 from audiotk.search import Embeddings, search
 from audiotk.tables import make_segments
 from audiotk.teachers import load
@@ -203,15 +205,20 @@ def workers(folder: Path, files: int, turns: int) -> None:
 
 
 def tasks(folder: Path, files: int, turns: int) -> None:
-    """Shards of two million recordings of one window that do nothing."""
+    """Shards of two million recordings of one window, handed out as scoring does, to a task that hears nothing."""
     from distributed import as_completed
 
-    count = 2_000_000 // 256
+    count = 2_000_000 // SHARD
+    job = Job("/somewhere/on/a/shared/disk/with/a/long/name/0123456789.wav", ((0, 160_000),))
     with local(2) as client:
-        client.gather(client.map(abs, range(10)))
+        client.gather(client.map(len, [[job]] * 10, pure=False))
         start = time.perf_counter()
-        for future in as_completed(client.map(abs, range(-count, 0), pure=False)):
+        shards = iter([[job] * SHARD] * count)
+        futures = as_completed(client.map(len, list(islice(shards, 24)), pure=False))
+        for future in futures:
             future.result()
+            for shard in islice(shards, 1):
+                futures.add(client.submit(len, shard, pure=False))
         spent_s = time.perf_counter() - start
     print(
         f"{count:,} tasks, the shards of two million recordings: {spent_s:.1f} s, {1e3 * spent_s / count:.2f} ms each"

@@ -246,6 +246,15 @@ class Lab(Tab):
     def wait_for_kernel(self) -> None:
         self.wait(f"() => {KERNEL}?.status === 'idle' && {KERNEL}.connectionStatus === 'connected'")
 
+    def wait_for_answer(self) -> None:
+        """Wait until the kernel answers this page; a status may be of the connection before."""
+        script = f"""Promise.race([{KERNEL}.requestKernelInfo().then(() => true, () => false),
+          new Promise((late) => setTimeout(late, 5000, false))])"""
+        until = time.monotonic() + PATIENCE_S
+        while not self.page.evaluate(script):
+            assert time.monotonic() < until, "the kernel does not answer"
+        self.wait_for_kernel()
+
     def command(self, name: str) -> None:
         """Start a command of JupyterLab; what it does may go on after this."""
         self.page.evaluate("(name) => { window.jupyterapp.commands.execute(name); }", name)
@@ -285,7 +294,7 @@ class Lab(Tab):
         self.page.eval_on_selector_all(
             ".jp-Dialog .jp-mod-accept", "buttons => buttons.forEach((node) => node.click())"
         )
-        self.wait_for_kernel()
+        self.wait_for_answer()
 
 
 def heap(page: Any) -> float:

@@ -80,6 +80,9 @@ def test_own_classes_need_no_prompts(folder: Path, capsys: pytest.CaptureFixture
         (["--prompts", "p1", "-o", "colour", "red"], "unknown option colour"),
         (["--prompts", "p1", "--jobs", "0"], "--jobs: expected 1 or more"),
         (["--prompts", "p1", "--reading", "background"], "name no background"),
+        (["--prompts", "p1", "--reading", "own"], "toy gives embeddings; use softmax"),
+        (["--prompts", "p1", "--hop-s", "nan"], "0 < hop_s"),
+        (["--prompts", "p1", "--threshold", "7"], "a number from 0 to 1"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(
@@ -87,6 +90,29 @@ def test_wrong_calls_say_what_is_wrong(
 ) -> None:
     assert score(folder, *more) == 2
     assert told in capsys.readouterr().err
+    assert not (folder.parent / "out").exists(), "told before anything is heard"
+
+
+@pytest.mark.parametrize("more", [["--aggregate", "embedding"], ["--embeddings"], ["--reading", "softmax"]])
+def test_a_tagger_is_not_asked_for_what_it_has_not(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    assert score(folder, *more, teacher="toy_teacher:ToyTagger") == 2
+    assert "gives scores" in capsys.readouterr().err
+    assert not (folder.parent / "out").exists()
+
+
+def test_names_and_ranges_that_are_none_are_problems(folder: Path) -> None:
+    import os
+
+    os.rename(os.fsencode(folder / "a.wav"), os.fsencode(folder) + b"/\xff.wav")
+    _, segments, problems = find(folder)
+    assert len(segments) == 2
+    assert set(problems["reason"].str.contains("not UTF-8")) == {True, False}
+    (folder / "list.csv").write_text("path,start_s,end_s\ndeep/c.WAV,0,1\ndeep/c.WAV,1,9\n")
+    _, segments, problems = find(folder / "list.csv")
+    assert list(segments["end_s"]) == [1.0]
+    assert "ends behind the recording" in problems["reason"][0]
 
 
 def test_a_csv_of_files_and_ranges(folder: Path) -> None:
@@ -108,6 +134,7 @@ def test_a_csv_of_files_and_ranges(folder: Path) -> None:
         ("path,start_s,end_s\na.wav,zero,1\n", "line 2: start_s: expected seconds, got 'zero'"),
         ("path,start_s,end_s\na.wav,1,0.5\n", "start_s < end_s"),
         ("file\na.wav\n", "columns \\['path'\\] are missing"),
+        ("path,start_s\na.wav,1\n", "has a column start_s, and the other end is missing"),
         ("path\nno.wav\n", "none of 1 recordings can be read"),
     ],
 )

@@ -296,8 +296,79 @@ def test_what_a_teacher_refuses_does_not_end_the_run(recordings: pd.DataFrame, t
     with pytest.warns(UserWarning, match="refuses a window"):
         heard = listen(recordings, None, Picky(), tmp_path / "heard", progress=False, batch_size=64)
     assert list(heard.problems["recording"]) == ["r004"]
+    assert "refuses a window of it: too loud" in heard.problems["reason"][0]
     whole = listen(recordings.drop(index=4), None, Toy(), tmp_path / "toy", progress=False)
     np.testing.assert_allclose(heard.values, whole.values, atol=1e-5)
+
+
+def test_segments_beside_a_fault_are_kept(tmp_path: Path) -> None:
+    recordings = write_recordings(tmp_path / "sound", [3.0])
+    path, log = Path(recordings["path"][0]), tmp_path / "log"
+    flac = path.with_suffix(".flac")
+    sf.write(flac, *sf.read(path))
+    data = flac.read_bytes()
+    flac.write_bytes(data[: len(data) * 2 // 3])  # the header still says three seconds
+    recordings["path"] = str(flac)
+    segments = make_segments("r000", [0.0, 1.0, 2.5], [1.0, 1.5, 3.0])
+    with pytest.warns(UserWarning, match="could not hear 1 recording"):
+        heard = listen(recordings, segments, Toy(log=str(log)), tmp_path / "heard", progress=False)
+    assert list(heard.segments["start_s"]) == [0.0, 1.0]
+    count = heard_windows(log)
+    with pytest.warns(UserWarning, match="could not hear 1 recording"):
+        listen(recordings, segments, Toy(log=str(log)), tmp_path / "heard", progress=False)
+    assert heard_windows(log) == count, "what was heard beside the fault is kept"
+    with pytest.raises(AudiotkError, match="end_s within the recording"):
+        listen(recordings, make_segments("r000", 0.0, 5.0), Toy(), tmp_path / "heard")
+
+
+def test_a_reason_is_that_of_now(recordings: pd.DataFrame, tmp_path: Path) -> None:
+    path = Path(recordings["path"][2])
+    for content, told in (
+        (None, "no such file"),
+        (b"junk", "not a sound file"),
+        (b"", "is empty"),
+        (None, "no such file"),
+    ):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.warns(UserWarning, match=told):
+            listen(recordings, None, Toy(), tmp_path / "heard", progress=False)
+
+
+def test_what_was_read_before_stays_when_a_file_changes(recordings: pd.DataFrame, tmp_path: Path) -> None:
+    first = listen(recordings, None, Toy(), tmp_path / "heard", progress=False)
+    before = listen(recordings, None, Toy(), tmp_path / "other", progress=False).values
+    for path in recordings["path"]:
+        wave, sr = sf.read(path)
+        sf.write(path, wave[::-1], sr, subtype="PCM_16")
+    listen(recordings, None, Toy(), tmp_path / "heard", progress=False)
+    np.testing.assert_array_equal(first.values, before)  # read from the disk only now
+
+
+def test_files_of_equal_size_are_not_read_twice(
+    recordings: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = write_recordings(tmp_path / "same", [1.0] * 8)
+    listen(same[:4], None, Toy(), tmp_path / "heard", progress=False)
+    read: list[str] = []
+    monkeypatch.setattr("audiotk.scoring.plan._checksum", lambda path: read.append(path) or "?")
+    listen(same, None, Toy(), tmp_path / "heard", progress=False)
+    assert read == []
+
+
+def test_a_long_recording_is_kept_in_pieces_and_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = write_recordings(tmp_path / "sound", [6.0, 1.0])
+    whole = listen(recordings, None, Toy(), tmp_path / "whole", progress=False)
+    scores = whole.scores(PROMPTS)
+    monkeypatch.setattr("audiotk.scoring.plan.PIECE", 5)
+    monkeypatch.setattr("audiotk.scoring.heard.BLOCK", 16)
+    pieces = listen(recordings, None, Toy(), tmp_path / "pieces", progress=False, shard=5)
+    assert len(pieces.paths) == 3
+    np.testing.assert_allclose(pieces.values, whole.values, atol=1e-5)
+    pd.testing.assert_frame_equal(pieces.scores(PROMPTS), scores, atol=1e-5)
+    many = listen(recordings, make_segments("r000", np.arange(5), np.arange(5) + 1.0), Toy(), tmp_path / "pieces")
+    pd.testing.assert_index_equal(many.scores(PROMPTS).index, pd.Index(many.segments["segment"]))
 
 
 def test_nothing_that_can_be_heard_is_an_error(tmp_path: Path) -> None:
@@ -476,5 +547,5 @@ def test_whole_recordings_are_the_default(recordings: pd.DataFrame, tmp_path: Pa
     pd.testing.assert_frame_equal(heard.segments, whole_recordings(recordings))
     with pytest.raises(AudiotkError, match="batch_size and shard of 1 or more"):
         listen(recordings, None, Toy(), tmp_path / "heard", batch_size=0)
-    with pytest.raises(AudiotkError, match="recording 'elsewhere' is not in the recordings"):
+    with pytest.raises(AudiotkError, match="a recording that is in the recordings table"):
         listen(recordings, make_segments("elsewhere", 0, 1), Toy(), tmp_path / "heard")

@@ -21,6 +21,7 @@ from audiotk.experiments.quickstart import EMBEDDED, load, mistakes, window_s
 from audiotk.experiments.quickstart import evaluate as average_precision
 from audiotk.resample import Statistic, ratio_statistic
 from audiotk.scoring import Heard, listen
+from audiotk.scoring.heard import check_question
 from audiotk.stats import Interval
 from audiotk.tables import AudiotkError, Dataset, Labels, make_windows
 from audiotk.teachers import Prompts, Teacher
@@ -126,17 +127,23 @@ def run(dataset: Dataset, teacher: str, weights: str, prompts: str, seeds: Seque
     return Outcome(dataset, name, asked, segments, out)
 
 
-def _ask(dataset: Dataset, teacher: Teacher, prompts: Prompts | None, segments: pd.DataFrame, out: Path) -> Asked:
-    if prompts is not None and (lost := [name for name in dataset.classes if name not in prompts.classes]):
-        raise AudiotkError(
-            f"prompts: class {lost[0]!r} of {dataset.name} has none ({len(lost)} such); give prompts=FILE"
-        )
+def _ask(
+    dataset: Dataset,
+    teacher: Teacher,
+    prompts: Prompts | None,
+    segments: pd.DataFrame,
+    out: Path,
+    splits: Sequence[str] = SPLITS,
+) -> Asked:
     if prompts is not None:
+        if lost := [name for name in dataset.classes if name not in prompts.classes]:
+            told = f"{lost[0]!r} of {dataset.name} has none ({len(lost)} such)"
+            raise AudiotkError(f"prompts: class {told}; give prompts=FILE")
         prompts = replace(prompts, classes={name: prompts.classes[name] for name in dataset.classes})
-    teacher.similarities(np.zeros((1, teacher.width)), prompts)  # wrong prompts show before anything is heard
+    check_question(teacher, prompts, None)
     hop_s = teacher.window_s / (1 if teacher.adds_up == "embedding" else 2)
     heard, truth = {}, {}
-    for split in SPLITS:
+    for split in splits:
         mine = segments[segments["recording"].isin(dataset.part(split)["recording"])].reset_index(drop=True)
         heard[split] = listen(dataset.recordings, mine, teacher, out, hop_s=hop_s)
         truth[split] = labels.resolve(dataset, heard[split].segments, _sources(dataset))
@@ -249,7 +256,7 @@ def usual_scores(outcome: Outcome) -> pd.DataFrame:
 
 
 def keep(outcome: Outcome) -> Path:
-    """Write the scores of all segments, with the threshold and all that they depend on; returns the file."""
+    """Write the scores of test, with the threshold and all that they depend on; returns the file."""
     asked = outcome.first
     reading = next(iter(asked.readings().values()))
     _, level = at_threshold(outcome)
@@ -306,7 +313,7 @@ def sensitivity(outcome: Outcome) -> pd.DataFrame:
     first = replace(prompts, classes={name: texts[:1] for name, texts in prompts.classes.items()})
     if asked.teacher.dim:
         ways = {f"“{prefix}…”": replace(prompts, prefix=prefix) for prefix in PREFIXES}
-        ways["names of the classes"] = Prompts.of(list(prompts.classes))
+        ways["names of the classes"] = Prompts({name: (name.replace("_", " "),) for name in prompts.classes})
     else:
         ways = {"as given": prompts} | ({"first name only": first} if first != prompts else {})
     return pd.DataFrame({name: _ap(replace(asked, prompts=way)) for name, way in ways.items()}).T
@@ -314,7 +321,7 @@ def sensitivity(outcome: Outcome) -> pd.DataFrame:
 
 def _again(outcome: Outcome, teacher: Teacher) -> Asked:
     asked = outcome.first
-    return _ask(outcome.dataset, teacher, asked.prompts, outcome.segments, outcome.out / "heard")
+    return _ask(outcome.dataset, teacher, asked.prompts, outcome.segments, outcome.out / "heard", ["val"])
 
 
 def _ap(asked: Asked) -> pd.Series:
@@ -335,7 +342,7 @@ def cost(outcome: Outcome, windows: int = 16) -> pd.DataFrame:
     speed = windows * teacher.window_s / spent_s
     columns = {
         "teacher": teacher.name,
-        "parameters": parameters(teacher),
+        "parameters that hear": parameters(teacher),
         "window (s)": teacher.window_s,
         "seconds of sound per second": speed,
         "hours for a million of 10 s": 1e7 / speed / 3600,
@@ -344,11 +351,12 @@ def cost(outcome: Outcome, windows: int = 16) -> pd.DataFrame:
 
 
 def parameters(teacher: Teacher) -> float:
-    """Number of weights, where the teacher holds torch modules; NaN otherwise."""
+    """Number of weights that hear, where the teacher is made of torch modules; NaN otherwise."""
     from torch import nn
 
-    held = [part for part in vars(teacher).values() if isinstance(part, nn.Module)]
-    return float(sum(p.numel() for part in held for p in part.parameters())) if held else np.nan
+    held = [getattr(part, "model", part) for part in vars(teacher).values()]
+    own = {id(p): p.numel() for part in held if isinstance(part, nn.Module) for p in part.parameters()}
+    return float(sum(own.values())) if own else np.nan
 
 
 def results(outcome: Outcome, compared: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 
 from audiotk.files import cores
 from audiotk.scoring.heard import Heard
-from audiotk.scoring.hearing import hear_shard, shard_name
+from audiotk.scoring.hearing import hear_shard
 from audiotk.scoring.plan import Plan
-from audiotk.tables import AudiotkError, check_segments, whole_recordings
+from audiotk.tables import AudiotkError, check_recordings, check_segments, whole_recordings
 from audiotk.teachers.base import Teacher
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def listen(
     batch_size
         Windows at once.
     threads
-        Threads that read files; None: one less than processors, at least one.
+        Threads that read files; None: one less than processors, at least one; on a cluster as many as a worker has.
     client
         A Dask client whose workers do the work; they need the same paths.
     shard
@@ -79,18 +79,17 @@ def listen(
     AudiotkError
         Tables or options that are wrong, a disk that is full, or no recording that can be read.
     """
-    segments = check_segments(whole_recordings(recordings) if segments is None else segments)
+    recordings = check_recordings(recordings)
+    segments = check_segments(whole_recordings(recordings) if segments is None else segments, recordings)
     if batch_size < 1 or shard < 1:
         raise AudiotkError(f"listen: expected batch_size and shard of 1 or more, got {batch_size} and {shard}")
     plan = Plan(recordings, segments, teacher, out, hop_s)
-    threads = threads or max(1, cores() - 1)
     shards = list(plan.shards(shard))
     windows = sum(len(job.ranges) for jobs in shards for job in jobs)
     with tqdm(total=windows, desc=f"{teacher.name}: windows", unit="w", disable=not (progress and windows)) as bar:
         if client is None:
             for jobs in shards:
-                table = hear_shard(teacher, jobs, batch_size, threads, bar.update)
-                plan.parts.write(table, shard_name(jobs))
+                plan.parts.write(hear_shard(teacher, jobs, batch_size, threads or max(1, cores() - 1), bar.update))
         else:
             from audiotk.scoring.cluster import hear_on
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 
-from audiotk.scoring.hearing import Job, hear_shard, shard_name
+from audiotk.scoring.hearing import Job, hear_shard
 from audiotk.scoring.parts import Parts
 from audiotk.tables import AudiotkError
 from audiotk.teachers import load
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 AHEAD = 8  # shards for each worker that the scheduler knows of; the others wait here, so that it stays small
-RETRIES = 3  # of a shard whose worker died, before the run gives up
-_loaded: dict[str, Teacher] = {}  # of this worker, by key
+_loaded: dict[str, Teacher] = {}  # the teacher of this worker, by key and recipe
 _lock = threading.Lock()  # one shard at a time hears; a worker's other threads would only share its processors
 
 
@@ -36,7 +35,7 @@ def hear_on(
     shards: list[list[Job]],
     parts: Parts,
     batch_size: int,
-    threads: int,
+    threads: int | None,
     told: Callable[[int], Any],
 ) -> None:
     """Have the workers of `client` hear all shards.
@@ -52,7 +51,7 @@ def hear_on(
     if not workers:
         raise AudiotkError("cluster: has no worker; start some, as with dask worker tcp://…")
     shared = None if teacher.recipe else client.scatter(teacher, broadcast=True)
-    options: dict[str, Any] = {"retries": RETRIES, "pure": False}
+    options: dict[str, Any] = {"pure": False}
     if any("GPU" in worker["resources"] for worker in workers.values()):
         options["resources"] = {"GPU": 1}
     task = Task(teacher.recipe, parts.key, str(parts.folder.resolve().parent), batch_size, threads)
@@ -66,8 +65,12 @@ def hear_on(
             for jobs in islice(left, 1):
                 some.append(client.submit(_hear, jobs, task=task, shared=shared, **options))
                 futures.add(some[-1])
+    except AudiotkError:
+        raise
     except KilledWorker as err:
         raise AudiotkError(f"cluster: workers died on one shard again and again, out of memory? {err}") from err
+    except Exception as err:  # whatever a worker or the connection raises: who asks should read which
+        raise AudiotkError(f"cluster: a shard failed: {type(err).__name__}: {err}") from err
     finally:
         client.cancel(some)
 
@@ -80,22 +83,23 @@ class Task:
     key: str
     out: str
     batch_size: int
-    threads: int
+    threads: int | None
 
 
 def _hear(jobs: list[Job], task: Task, shared: Teacher | None) -> int:
     """On a worker: hear a shard and write its part; returns its number of windows."""
+    from distributed import get_worker
+
+    wanted = f"{task.key} {task.recipe}"
+    threads = task.threads or get_worker().state.nthreads
     with _lock:
-        if task.key not in _loaded:
+        if wanted not in _loaded:
+            _loaded.clear()
             teacher = load(task.recipe[0], **task.recipe[1]) if task.recipe else shared
             assert teacher is not None
-            if (parts := Parts(task.out, teacher)).key != task.key:
-                raise AudiotkError(
-                    f"{teacher.name}: a worker has other weights or options than who asks: {parts.about}"
-                )
-            _loaded[task.key] = teacher
-        teacher = _loaded[task.key]
-        Parts(task.out, teacher).write(hear_shard(teacher, jobs, task.batch_size, task.threads), shard_name(jobs))
+            _loaded[wanted] = teacher
+        teacher = _loaded[wanted]
+        Parts(task.out, teacher, make=False).write(hear_shard(teacher, jobs, task.batch_size, threads))
     return sum(len(job.ranges) for job in jobs)
 
 

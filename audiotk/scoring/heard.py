@@ -25,7 +25,7 @@ AGGREGATES = {
     "max": "each window is read, and the highest score counts",
 }
 MOST_BYTES = 1e9  # more than this is held in a file
-BLOCK = 65_536  # segments that are read at once
+BLOCK = 16_000_000  # numbers (windows x width) that are read at once, about
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Heard:
         reading = reading or self.reading()
         classes = self.classes(prompts)
         about = {
-            "teacher": {"name": self.teacher.name, "checksum": self.teacher.checksum, "heard": self.parts.about},
+            "teacher": {**self.teacher.about(), "heard": self.parts.about},
             "prompts": None if prompts is None else prompts.about(),
             "reading": reading.about(),
             "aggregate": aggregate or self.teacher.adds_up,
@@ -144,10 +144,7 @@ class Heard:
         self, prompts: Prompts | None, reading: Reading | None, aggregate: str | None
     ) -> Iterator[pd.DataFrame]:
         aggregate = aggregate or self.teacher.adds_up
-        if aggregate not in AGGREGATES:
-            raise AudiotkError(f"aggregate: expected one of {', '.join(AGGREGATES)}, got {aggregate!r}")
-        if aggregate == "embedding" and not self.teacher.dim:
-            raise AudiotkError(f"aggregate 'embedding': {self.teacher.name} gives scores only; use 'mean' or 'max'")
+        check_question(self.teacher, prompts, reading, aggregate)
         n_classes = len(self.classes(prompts))
         for rows, firsts, values in self._slices():
             if aggregate == "embedding":
@@ -159,16 +156,43 @@ class Heard:
 
     def _slices(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Segments in blocks: which, where the windows of each begin among the block's, and the windows' numbers."""
-        row = self.windows["row"].to_numpy()
-        for start in range(0, len(self.segments), BLOCK):
-            stop = min(start + BLOCK, len(self.segments))
-            edges = np.searchsorted(row, np.arange(start, stop + 1))
-            yield slice(start, stop), edges[:-1] - edges[0], self.values[edges[0] : edges[-1]]
+        edges = np.searchsorted(self.windows["row"].to_numpy(), np.arange(len(self.segments) + 1))
+        start, most = 0, max(1, BLOCK // self.parts.width)
+        while start < len(self.segments):
+            stop = max(start + 1, int(np.searchsorted(edges, edges[start] + most, side="right")) - 1)
+            mine = edges[start : stop + 1]
+            yield slice(start, stop), mine[:-1] - mine[0], self.values[mine[0] : mine[-1]]
+            start = stop
 
     def _frame(self, values: np.ndarray, start: int, prompts: Prompts | None) -> pd.DataFrame:
         names = self.segments["segment"].iloc[start : start + len(values)]
         columns = pd.Index(self.classes(prompts), dtype="str", name="class_name")
         return pd.DataFrame(values, index=pd.Index(names, name="segment"), columns=columns)
+
+
+def check_question(
+    teacher: Teacher, prompts: Prompts | None, reading: Reading | None, aggregate: str | None = None
+) -> None:
+    """Whether a teacher can be asked in this way, before it hears anything.
+
+    Raises
+    ------
+    AudiotkError
+        Prompts, reading or aggregate do not fit the teacher, or it lacks what it needs to read prompts.
+    """
+    aggregate = aggregate or teacher.adds_up
+    if aggregate not in AGGREGATES:
+        raise AudiotkError(f"aggregate: expected one of {', '.join(AGGREGATES)}, got {aggregate!r}")
+    if aggregate == "embedding" and not teacher.dim:
+        raise AudiotkError(f"aggregate 'embedding': {teacher.name} gives scores only; use 'mean' or 'max'")
+    if reading is not None and (reading.kind == "own") == bool(teacher.dim) and reading.kind != "sigmoid":
+        raise AudiotkError(
+            f"reading {reading.kind!r}: {teacher.name} gives {'embeddings' if teacher.dim else 'scores of its own'}; "
+            f"use {'softmax, cosine, background' if teacher.dim else 'own'} or a fitted sigmoid"
+        )
+    told = teacher.similarities(np.zeros((1, teacher.width)), prompts)
+    if reading is not None:
+        reading.scores(told, len(teacher.classes if prompts is None else prompts.classes))
 
 
 def _mean(values: np.ndarray, firsts: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections import deque
@@ -22,7 +21,8 @@ from audiotk.scoring.parts import file_key, table_of
 from audiotk.tables import AudiotkError
 from audiotk.teachers.base import Teacher
 
-AHEAD = 8  # windows of one recording that wait for the teacher, at most
+AHEAD = 16  # windows that wait for the teacher, about
+CHANGED = "changed while it was read; score again"
 _DONE = object()
 
 
@@ -43,12 +43,6 @@ class Source:
     mtime_ns: int
 
 
-def shard_name(jobs: Iterable[Job]) -> str:
-    """Name of the part that holds a shard: the same work has the same name."""
-    text = "\n".join(f"{job.path}\t{job.ranges}" for job in jobs)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:20]
-
-
 def hear_shard(
     teacher: Teacher,
     jobs: list[Job],
@@ -58,7 +52,8 @@ def hear_shard(
 ) -> pa.Table:
     """Hear all windows of some files; the table of a part (see :mod:`audiotk.scoring.parts`).
 
-    A file that cannot be read, or that the teacher refuses or makes NaN of, is a row with the reason; the others go on.
+    A file that cannot be read to its end, or of which the teacher refuses a window or makes NaN, gives a row with the
+    reason besides the windows that were heard; the others go on.
 
     Parameters
     ----------
@@ -83,7 +78,11 @@ def hear_shard(
     def hear() -> None:
         nonlocal waiting
         if waiting:
-            heard.append(_heard(teacher, batch[:waiting]))
+            values, refused = _heard(teacher, batch[:waiting])
+            for place, reason in refused.items():
+                number = owners[len(owners) - waiting + place][0]
+                reasons.setdefault(number, f"{jobs[number].path}: {teacher.name} refuses a window of it: {reason}")
+            heard.append(values)
             told(waiting)
             waiting = 0
 
@@ -111,21 +110,25 @@ def _read(teacher: Teacher, job: Job) -> Iterator[Source | str | tuple[tuple[int
         ranges = [(first / teacher.sr, last / teacher.sr) for first, last in job.ranges]
         for span, wave in zip(job.ranges, stream_ranges(job.path, teacher.sr, ranges), strict=True):
             yield span, wave if len(wave) == teacher.samples else teacher.fill(wave)
+        if file_key(job.path) != (size, mtime_ns):
+            yield f"{job.path}: {CHANGED}"
     except AudiotkError as err:
         yield str(err)
     except OSError as err:
         yield f"{job.path}: cannot be read: {err.strerror or err}"
 
 
-def _heard(teacher: Teacher, waves: np.ndarray) -> np.ndarray:
-    """Numbers of some windows [shape=(n, width)]; NaN for one that the teacher refuses, which is asked for alone."""
+def _heard(teacher: Teacher, waves: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+    """Numbers of some windows [shape=(n, width)], and which of them are refused and why (NaN; asked for alone)."""
     shape = (len(waves), teacher.width)
     try:
-        return np.array(teacher.hear(waves), np.float32).reshape(shape)
-    except AudiotkError:
+        return np.array(teacher.hear(waves), np.float32).reshape(shape), {}
+    except AudiotkError as err:
         if len(waves) == 1:
-            return np.full(shape, np.nan, np.float32)
-        return np.concatenate([_heard(teacher, waves[place : place + 1]) for place in range(len(waves))])
+            return np.full(shape, np.nan, np.float32), {0: str(err)}
+    alone = [_heard(teacher, waves[place : place + 1]) for place in range(len(waves))]
+    refused = {place: reason[0] for place, (_, reason) in enumerate(alone) if reason}
+    return np.concatenate([values for values, _ in alone]), refused
 
 
 def _table(
@@ -136,12 +139,14 @@ def _table(
     sources: dict[int, Source],
     reasons: dict[int, str],
 ) -> pa.Table:
-    """The rows that were heard, then those of files that failed."""
+    """The windows that were heard, then the reasons of files that failed."""
     values = np.concatenate(heard) if heard else np.zeros((0, teacher.width), np.float32)
-    for place in np.flatnonzero(~np.isfinite(values).all(axis=1)):
+    fine = np.asarray(np.isfinite(values).all(axis=1))
+    for place in np.flatnonzero(~fine):
         number = owners[place][0]
-        reasons.setdefault(number, f"{jobs[number].path}: {teacher.name} refuses a window of it, or gives NaN")
-    good = [place for place, (number, _) in enumerate(owners) if number not in reasons]
+        reasons.setdefault(number, f"{jobs[number].path}: {teacher.name} gives NaN or infinity for a window of it")
+    changed = {number for number, reason in reasons.items() if reason.endswith(CHANGED)}
+    good = [place for place, (number, _) in enumerate(owners) if fine[place] and number not in changed]
     rows: list[tuple[Any, ...]] = []
     for number, (first, last) in (owners[place] for place in good):
         source = sources[number]
@@ -159,8 +164,8 @@ class _Stopped(Exception):
 def ahead(items: Iterable[Any], work: Callable[[Any], Iterator[Any]], threads: int) -> Iterator[tuple[Any, Any]]:
     """(item, thing) for each thing that ``work(item)`` yields, in order, made by `threads` ahead of whoever reads.
 
-    At most `AHEAD` things of each of ``threads + 1`` items wait. An exception in `work` is raised where its thing would
-    have come. When the reader stops, so do the threads.
+    About `AHEAD` things wait, two or more of each of ``threads + 1`` items. An exception in `work` is raised where its
+    thing would have come. When the reader stops, so do the threads.
     """
     stop = threading.Event()
 
@@ -190,7 +195,7 @@ def ahead(items: Iterable[Any], work: Callable[[Any], Iterator[Any]], threads: i
 
         def start(count: int) -> None:
             for item in islice(left, count):
-                line: queue.Queue[Any] = queue.Queue(AHEAD)
+                line: queue.Queue[Any] = queue.Queue(max(2, AHEAD // (threads + 1)))
                 waiting.append((item, line))
                 pool.submit(produce, item, line)
 

@@ -49,6 +49,8 @@ class Parts:
         The folder that keeps what all teachers heard.
     teacher
         Whose numbers these are: its :meth:`~audiotk.teachers.Teacher.fingerprint` and the resampler are the key.
+    make
+        Make the folder; else it has to be there.
 
     Raises
     ------
@@ -56,7 +58,7 @@ class Parts:
         The folder cannot be made, or holds something else; or the teacher has no name or checksum.
     """
 
-    def __init__(self, out: str | Path, teacher: Teacher) -> None:
+    def __init__(self, out: str | Path, teacher: Teacher, make: bool = True) -> None:
         if not (teacher.name and teacher.checksum and teacher.width):
             raise AudiotkError(
                 f"teacher {teacher.name!r}: expected a name, a checksum and dim or classes, got checksum="
@@ -68,6 +70,9 @@ class Parts:
         self.key = hashlib.sha256(text.encode()).hexdigest()
         name = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in teacher.name)
         self.folder, self.width = Path(out) / f"{name}-{self.key[:12]}", teacher.width
+        if not make and not (self.folder / ABOUT).exists():
+            told = "it sees another disk, or has other weights or options than who asks"
+            raise AudiotkError(f"{self.folder}: is not there for this worker: {told}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as err:
@@ -87,9 +92,12 @@ class Parts:
         if found != self.about:
             raise AudiotkError(f"{self.folder}: holds what another teacher heard ({found!r:.200}); use another folder")
 
-    def write(self, table: pa.Table, name: str) -> Path:
-        """Write a part, or replace the one of this name."""
-        path = self.folder / f"part-{name}.parquet"
+    def write(self, table: pa.Table) -> Path:
+        """Write a part; its name is made of which windows of which sound it holds, so equal work replaces itself."""
+        digest = hashlib.sha256()
+        for name in ("audio", "first", "last", "path", "reason"):
+            digest.update(repr(table[name].to_pylist()).encode("utf-8", "surrogatepass"))
+        path = self.folder / f"part-{digest.hexdigest()[:20]}.parquet"
         with atomic(path) as draft:
             pq.write_table(table, draft, compression="zstd", use_dictionary=["audio", "path", "reason"])
         return path
@@ -112,7 +120,7 @@ class Parts:
             try:
                 found = pq.read_table(path, schema=schema(self.width), columns=INDEX_COLUMNS, partitioning=None)
             except (OSError, pa.ArrowException) as err:
-                warnings.warn(f"{path}: is damaged and will be made again: {err}", stacklevel=2)
+                warnings.warn(f"{path}: is damaged and will be made again; remove it: {err}", stacklevel=2)
                 continue
             places = {"part": np.full(len(found), len(paths), np.int32), "row": np.arange(len(found), dtype=np.int32)}
             tables.append(found.append_column("part", [places["part"]]).append_column("row", [places["row"]]))

@@ -20,7 +20,8 @@ from audiotk.scoring.windows import cut_windows
 from audiotk.tables import PROBLEM_COLUMNS, AudiotkError
 from audiotk.teachers.base import Teacher
 
-STAT_THREADS = 8  # for network disks
+STAT_THREADS, STAT_FILES = 8, 1000  # for network disks; files that a thread looks at in one go
+PIECE = 4096  # windows of a file that are heard in one shard, at most: what a killed worker loses of a long recording
 UNKNOWN = "?"  # in place of the checksum of a file that was not read yet
 
 
@@ -33,20 +34,12 @@ class Plan:
         Checked tables.
     teacher, out, hop_s
         As in :func:`audiotk.scoring.listen`.
-
-    Raises
-    ------
-    AudiotkError
-        A segment's recording is not among the recordings.
     """
 
     def __init__(
         self, recordings: pd.DataFrame, segments: pd.DataFrame, teacher: Teacher, out: str | Path, hop_s: float | None
     ) -> None:
         place = pd.Index(recordings["recording"]).get_indexer(pd.Index(segments["recording"]))
-        if (place < 0).any():
-            unknown = segments["recording"].iloc[int((place < 0).argmax())]
-            raise AudiotkError(f"segments: recording {unknown!r} is not in the recordings table")
         paths = recordings["path"].map(os.path.abspath)  # workers may have another working folder
         self.recordings, self.segments, self.teacher = recordings.assign(path=paths), segments, teacher
         self.windows = cut_windows(segments, teacher.sr, teacher.window_s, hop_s)
@@ -56,12 +49,13 @@ class Plan:
         self.parts = Parts(out, teacher)
 
     def shards(self, size: int) -> Iterator[list[Job]]:
-        """Jobs of what was not heard yet, in shards of about `size` windows; a file is never in two."""
+        """Jobs of what was not heard yet, in shards of about `size` windows; long files are cut at `PIECE` windows."""
         missing = self._find()[0] < 0
         left = self.windows.loc[missing, ["file", "first", "last"]].drop_duplicates()
         left = left.sort_values(["file", "first", "last"], kind="stable")
         file, first, last = left.to_numpy().T.tolist() if len(left) else ([], [], [])
         edges = [*np.flatnonzero(np.diff(file, prepend=-1)).tolist(), len(file)]
+        edges = sorted({*edges, *range(0, len(file), PIECE)}) if len(file) else edges  # an hour or a day of one file
         jobs: list[Job] = []
         count = 0
         for start, stop in pairwise(edges):
@@ -115,25 +109,41 @@ class Plan:
     def _audio(self, known: pd.DataFrame) -> np.ndarray:
         """SHA-256 of each file as far as it is known.
 
-        A file of the same path, size and time is the same. Another one is read for it only if its size is a known one:
-        so a folder that was moved is not heard again.
+        A file of the same path, size and time is the same. Another one is read for it only if a known file of its size
+        is no longer where it was: so a folder that was moved is not heard again, and new files are not read twice.
         """
-        keys = in_threads(file_key, self.paths, STAT_THREADS, False, "")
-        now = pd.DataFrame(list(keys), columns=["size", "mtime_ns"]).assign(path=pd.Series(self.paths, dtype="str"))
+        now = self._files()
         files = known[FILE_COLUMNS].drop_duplicates(["path", "size", "mtime_ns"], keep="last")
         audio = now.merge(files, on=["path", "size", "mtime_ns"], how="left")["audio"].to_numpy(dtype=object)
-        maybe = np.flatnonzero(pd.isna(audio) & now["size"].isin(set(files["size"])).to_numpy())
-        audio[maybe] = list(in_threads(_checksum, [self.paths[place] for place in maybe], None, False, ""))
+        elsewhere = files[~files["path"].isin(self.paths)]
+        gone = {
+            size for path, size in zip(elsewhere["path"], elsewhere["size"], strict=True) if not os.path.exists(path)
+        }
+        maybe = np.flatnonzero(pd.isna(audio) & now["size"].isin(gone).to_numpy())
+        audio[maybe] = list(
+            in_threads(_checksum, [self.paths[place] for place in maybe], None, len(maybe) > 999, "moved?")
+        )
         return np.where(pd.isna(audio), UNKNOWN, audio)
+
+    def _files(self) -> pd.DataFrame:
+        """Columns path, size, mtime_ns of each file as it is now."""
+        some = [self.paths[start : start + STAT_FILES] for start in range(0, len(self.paths), STAT_FILES)]
+        keys = [key for found in in_threads(_keys, some, STAT_THREADS, len(some) > 99, "files") for key in found]
+        return pd.DataFrame(keys, columns=["size", "mtime_ns"]).assign(path=pd.Series(self.paths, dtype="str"))
 
     def _problems(self, lost: np.ndarray, index: pd.DataFrame) -> pd.DataFrame:
         """The *problems* table of recordings of which a segment was lost."""
         names = self.segments.loc[lost, "recording"].drop_duplicates()
         paths = self.recordings.set_index("recording")["path"].loc[names]
-        failed = index[index["reason"].notna()].drop_duplicates("path", keep="last")
+        failed = index[index["reason"].notna()].merge(self._files(), on=["path", "size", "mtime_ns"])
+        failed = failed.drop_duplicates("path", keep="last")
         reasons = paths.map(failed.set_index("path")["reason"]).fillna("changed while it was read; score again")
         rows = {"recording": names.to_numpy(), "path": paths.to_numpy(), "reason": reasons.to_numpy()}
         return pd.DataFrame(rows).astype(PROBLEM_COLUMNS)
+
+
+def _keys(paths: list[str]) -> list[tuple[int, int]]:
+    return [file_key(path) for path in paths]
 
 
 def _checksum(path: str) -> str:

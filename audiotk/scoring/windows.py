@@ -35,12 +35,7 @@ def cut_windows(segments: pd.DataFrame, sr: int, window_s: float, hop_s: float |
     AudiotkError
         Unless 0 < hop_s <= window_s.
     """
-    hop_s = window_s if hop_s is None else hop_s
-    window, hop = round(window_s * sr), round(hop_s * sr)
-    if not 0 < hop <= window:
-        raise AudiotkError(
-            f"windows: expected 0 < hop_s <= window_s ({window_s} s), got {hop_s}; so nothing is left out"
-        )
+    window, hop = round(window_s * sr), max(1, round(check_hop(window_s, hop_s) * sr))
     begin = np.rint(segments["start_s"].to_numpy(np.float64) * sr).astype(np.int64)
     end = np.maximum(np.rint(segments["end_s"].to_numpy(np.float64) * sr).astype(np.int64), begin + 1)
     room = np.maximum(end - begin - window, 0)
@@ -51,3 +46,11 @@ def cut_windows(segments: pd.DataFrame, sr: int, window_s: float, hop_s: float |
     number = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     first = begin[row] + np.minimum(number * hop, room[row])
     return pd.DataFrame({"row": row, "first": first, "last": np.minimum(first + window, end[row])})
+
+
+def check_hop(window_s: float, hop_s: float | None) -> float:
+    """`hop_s`, or `window_s` for None; AudiotkError unless 0 < hop_s <= window_s."""
+    hop_s = window_s if hop_s is None else hop_s
+    if not 0 < hop_s <= window_s:
+        raise AudiotkError(f"windows: expected 0 < hop_s <= window_s ({window_s} s), so that all is heard; got {hop_s}")
+    return hop_s

@@ -45,6 +45,7 @@ Yours is a class in a file, ``load("my_module:Mine")``:
 from __future__ import annotations
 
 import inspect
+import os
 from importlib import import_module
 from typing import Any
 
@@ -100,5 +101,10 @@ def load(name: str, **options: Any) -> Teacher:
     except TypeError as err:
         raise AudiotkError(f"teacher {name!r}: {err}; options: {', '.join(known)}") from err
     teacher = found(**options)
-    teacher.recipe = (name, options)  # by which a worker loads the same
+    paths = {key: os.path.abspath(value) for key, value in options.items() if _is_path(value)}
+    teacher.recipe = (name, options | paths)  # by which a worker, in whatever folder it runs, loads the same
     return teacher
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike) and os.path.exists(value)

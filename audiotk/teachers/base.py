@@ -65,6 +65,10 @@ class Teacher:
         """What the numbers depend on, as JSON can hold it: stored with them, and part of the key of the cache."""
         return {"teacher": self.name, "checksum": self.checksum, "sr": self.sr, "window_s": self.window_s}
 
+    def about(self) -> dict[str, Any]:
+        """Who it is, for whoever reads its scores: with what scores depend on besides the :meth:`fingerprint`."""
+        return {"name": self.name, "checksum": self.checksum}
+
     def fill(self, wave: np.ndarray) -> np.ndarray:
         """Sound shorter than a window, [shape=(n,)], as one of `samples`: zeros are added behind unless overridden."""
         return np.pad(wave, (0, self.samples - len(wave)))

@@ -24,6 +24,7 @@ from audiotk.teachers.texts import TextReader, tokenizer_checksum
 __all__ = ["DTYPES", "AudioTower", "Clap", "embedding_dtype", "on_device", "repeated"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+VERSION = 1  # raised when the same weights give other numbers
 BATCH = {"cpu": 8}  # windows at once; 64 elsewhere
 
 
@@ -92,8 +93,17 @@ class Clap(Teacher):
 
     def fingerprint(self) -> dict[str, Any]:
         """With the settings that change the numbers; the tokenizer is not part of it, as it changes no embedding."""
-        settings = {"dtype": self.dtype, "int16": self.int16, "mel": self.tower.mel.settings.about()}
+        settings = {
+            "dtype": self.dtype,
+            "int16": self.int16,
+            "mel": self.tower.mel.settings.about(),
+            "version": VERSION,
+        }
         return super().fingerprint() | settings
+
+    def about(self) -> dict[str, Any]:
+        """With the tokenizer, which scores depend on."""
+        return super().about() | {"tokenizer": self.tokenizer_checksum}
 
     def embed_audio(self, waves: np.ndarray) -> np.ndarray:
         """Windows [shape=(n, samples)] -> embeddings of unit norm [shape=(n, dim), float32], `batch` at a time.

@@ -9,7 +9,7 @@ compete.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -161,7 +161,8 @@ def common_threshold(scores: pd.DataFrame, labels: Labels | pd.DataFrame) -> flo
     if not judged:
         raise AudiotkError("threshold: no class has a present label, so there is nothing to choose by")
     levels = np.unique(np.concatenate([x for x, _ in judged]))  # ascending
-    firing = np.append(np.nextafter(levels[0], -np.inf), (levels[:-1] + levels[1:]) / 2)  # so everything fires first
+    lowest = max(0.0, np.nextafter(levels[0], -np.inf))  # below it everything fires, but for scores of 0
+    firing = np.append(lowest, (levels[:-1] + levels[1:]) / 2)
     total = np.zeros(len(firing))
     for x, present in judged:
         fired = len(x) - np.searchsorted(np.sort(x), firing, side="right")
@@ -169,11 +170,6 @@ def common_threshold(scores: pd.DataFrame, labels: Labels | pd.DataFrame) -> flo
         total += 2 * hit / (fired + present.sum())
     best = np.flatnonzero(total >= total.max() - 1e-12)[-1]
     return float(firing[best])
-
-
-def with_scale(reading: Reading, scale: float) -> Reading:
-    """The same reading with another scale."""
-    return replace(reading, scale=scale)
 
 
 def as_thresholds(thresholds: float | Mapping[str, float] | pd.Series, classes: Sequence[str]) -> dict[str, float]:
