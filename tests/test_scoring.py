@@ -323,12 +323,8 @@ def test_segments_beside_a_fault_are_kept(tmp_path: Path) -> None:
 
 def test_a_reason_is_that_of_now(recordings: pd.DataFrame, tmp_path: Path) -> None:
     path = Path(recordings["path"][2])
-    for content, told in (
-        (None, "no such file"),
-        (b"junk", "not a sound file"),
-        (b"", "is empty"),
-        (None, "no such file"),
-    ):
+    states = ((None, "no such file"), (b"junk", "not a sound file"), (b"", "is empty"), (None, "no such file"))
+    for content, told in states:
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
