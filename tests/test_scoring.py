@@ -507,7 +507,8 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, monkeypatch: pyt
         assert killed[0] in pids.values()
         os.kill(killed[0], signal.SIGKILL)
 
-    with local(2) as client:
+    with local(3) as client:
+        assert len(client.nthreads()) == 3
         teacher = load("toy_teacher:Toy", slow_s=0.05, log=str(log))
         hand = threading.Thread(target=kill_one, args=(client,))
         hand.start()

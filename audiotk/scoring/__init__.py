@@ -61,7 +61,8 @@ def listen(
     batch_size
         Windows at once.
     threads
-        Threads that read files; None: one less than processors, at least one; on a cluster as many as a worker has.
+        Threads that read files (0: none beside the one that hears); None: one less than processors, at least one, and
+        on a cluster one less than a worker has.
     client
         A Dask client whose workers do the work; they need the same paths.
     shard
@@ -88,8 +89,9 @@ def listen(
     windows = sum(len(job.ranges) for jobs in shards for job in jobs)
     with tqdm(total=windows, desc=f"{teacher.name}: windows", unit="w", disable=not (progress and windows)) as bar:
         if client is None:
+            readers = max(1, cores() - 1) if threads is None else threads
             for jobs in shards:
-                plan.parts.write(hear_shard(teacher, jobs, batch_size, threads or max(1, cores() - 1), bar.update))
+                plan.parts.write(hear_shard(teacher, jobs, batch_size, readers, bar.update))
         else:
             from audiotk.scoring.cluster import hear_on
 

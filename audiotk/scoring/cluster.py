@@ -91,7 +91,7 @@ def _hear(jobs: list[Job], task: Task, shared: Teacher | None) -> int:
     from distributed import get_worker
 
     wanted = f"{task.key} {task.recipe}"
-    threads = task.threads or get_worker().state.nthreads
+    threads = get_worker().state.nthreads - 1 if task.threads is None else task.threads
     with _lock:
         if wanted not in _loaded:
             _loaded.clear()
@@ -111,7 +111,7 @@ def local(jobs: int) -> Iterator[Client]:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": one_thread}),
-        LocalCluster(jobs, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        LocalCluster(n_workers=jobs, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         yield client

@@ -64,7 +64,7 @@ def hear_shard(
     batch_size
         Windows that the teacher hears at once.
     threads
-        Threads that read files.
+        Threads that read files; 0: whoever hears reads, too.
     told
         Is called with the number of windows that are done, now and then.
     """
@@ -165,8 +165,11 @@ def ahead(items: Iterable[Any], work: Callable[[Any], Iterator[Any]], threads: i
     """(item, thing) for each thing that ``work(item)`` yields, in order, made by `threads` ahead of whoever reads.
 
     About `AHEAD` things wait, two or more of each of ``threads + 1`` items. An exception in `work` is raised where its
-    thing would have come. When the reader stops, so do the threads.
+    thing would have come. When the reader stops, so do the threads. With 0 threads things are made when asked for.
     """
+    if not threads:
+        yield from ((item, thing) for item in items for thing in work(item))
+        return
     stop = threading.Event()
 
     def put(line: queue.Queue[Any], thing: Any) -> None:

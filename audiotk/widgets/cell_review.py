@@ -23,7 +23,7 @@ import traitlets
 from audiotk.store import Store, StoreUnavailable, open_store
 from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError, Dataset, Labels, check_recordings, make_annotations, make_sources
-from audiotk.widgets.base import Answer, Plain, checked_settings
+from audiotk.widgets.base import STORE_S, Answer, Plain, checked_settings
 from audiotk.widgets.cards import CardsWidget
 from audiotk.widgets.verdicts import estimate, placed
 
@@ -310,7 +310,8 @@ class CellReview(Plain):
 
     def _append(self, uuid: str, kind: str, recording: str, payload: Mapping[str, Any]) -> None:
         if self.store is not None:
-            self.store.append([Operation(uuid, kind, self.labeler, recording, payload, seen_teacher=self._scored)])
+            operation = Operation(uuid, kind, self.labeler, recording, payload, seen_teacher=self._scored)
+            self.store.append([operation], STORE_S)
 
     def _resume(self) -> None:
         """Read from the store what this labeler has said about the drawn cells."""
