@@ -494,7 +494,7 @@ def test_a_store_that_is_busy_is_asked_again(
     found = make_stored()
     widget = found.make_widget()
 
-    def full(operations: Any) -> Any:
+    def full(operations: Any, patience_s: float) -> Any:
         raise StoreUnavailable("the disk is full")
 
     with monkeypatch.context() as patch:
