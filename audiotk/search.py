@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 
 from audiotk import audio
 from audiotk.files import atomic, cores
@@ -155,6 +154,8 @@ def search(
 
 def _best(vectors: np.ndarray, wanted: np.ndarray, starts: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Similarities and rows of the k best vectors (first ones of equal ones) in some blocks [shape=(q, k) at most]."""
+    import torch  # only here: whoever makes or describes embeddings needs none
+
     value = np.zeros((len(wanted), 0), np.float32)
     row = np.zeros((len(wanted), 0), np.int64)
     for start in starts:
