@@ -59,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--weights", metavar="FILE", help="weights of the teacher (default: found in the cache, or downloaded)")
     add("-o", nargs=2, action="append", default=[], dest="options", metavar=("NAME", "VALUE"), help="another option")
     add("--device", help="cpu, cuda, cuda:1, ...")
-    add("--dtype", choices=("float32", "bfloat16"), help="bfloat16 is faster, and off by about 1e-2")
+    add("--dtype", choices=("float32", "bfloat16"), help="bfloat16 is faster where the processor has it")
     add("--prompts", metavar="FILE", help="YAML of classes and texts, or p1 for P1's Table 1 (default: own classes)")
     add("--audio", required=True, metavar="DIR|CSV", help="sound files, or a CSV with path[,start_s,end_s]")
     add("--out", required=True, type=Path, metavar="DIR", help="where to write")

@@ -1,7 +1,7 @@
 """What was heard, on the disk: a folder a teacher, with Parquet parts that appear whole or not at all.
 
 A row is one window: the SHA-256 of the file (``audio``), its samples ``first`` to ``last`` at the teacher's rate, and
-what the teacher gave (``heard``). So a window is found again wherever the file lies, whatever the hop or the segment
+what the teacher gave (``heard``). So a window is found again when the file was moved, whatever the hop or the segment
 was. Path, size and time of the file spare reading it again to know that it is the same. A file that could not be read
 is a row with a ``reason``.
 """
