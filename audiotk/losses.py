@@ -85,3 +85,25 @@ def _average(cells: Tensor, known: Tensor, denominator: str, weight: Tensor | No
     total = torch.where(known, cells, cells.new_zeros(())).sum()
     count = cells.new_tensor(float(cells.numel())) if denominator == "all" else known.sum().to(cells.dtype)
     return total / count.clamp(min=1)
+
+
+def energy_penalty(frame_logits: Tensor, levels_dbfs: Tensor, below_dbfs: float) -> Tensor:
+    """Mean cross-entropy of "nothing is here" over the frames below a level: confident events on near silence cost.
+
+    Parameters
+    ----------
+    frame_logits : Tensor [shape=(B, T, C)]
+    levels_dbfs : Tensor [shape=(B, T)]
+        Level of each frame; -inf for digital silence.
+    below_dbfs
+        Frames under it count.
+
+    Returns
+    -------
+    Tensor [shape=()]
+        0, with a gradient of 0, where no frame is below. -log(1 - sigmoid) grows with the logit without end, so that
+        the surest predictions are pushed most.
+    """
+    quiet = (levels_dbfs < below_dbfs).to(frame_logits.dtype)[..., None]  # (B, T, 1)
+    cells = quiet * torch.nn.functional.softplus(frame_logits)
+    return cells.sum() / torch.clamp(quiet.sum() * frame_logits.shape[-1], min=1.0)

@@ -7,7 +7,7 @@ was drawn; a `Statistic` computes a number for many such rows at once, which mak
 `audiotk.stats` makes intervals and tests of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -174,6 +174,29 @@ def ratio_statistic(
         return ratios.sum(axis=1) if combine == "sum" and ratios.shape[1] else _mean_of_defined(ratios.T)
 
     return Statistic(recordings, of)
+
+
+def weighted_statistic(parts: Sequence[tuple[float, Statistic]]) -> Statistic:
+    """Sum of weight times number of several statistics; its units are all of theirs, undefined if one of them is.
+
+    With weights 1 and -1 this is a difference, with 1 / n a mean. The parts may be numbers of different units (of
+    several test sets that share some groups): each looks at its own.
+
+    Raises
+    ------
+    AudiotkError
+        There is no part.
+    """
+    if not parts:
+        raise AudiotkError("weighted_statistic: expected at least one part")
+    units = pd.Index(np.unique(np.concatenate([part.recordings.to_numpy() for _, part in parts])))
+    places = [units.get_indexer(part.recordings) for _, part in parts]
+
+    def of(counts: np.ndarray) -> np.ndarray:
+        terms = [weight * part.of(counts[:, at]) for (weight, part), at in zip(parts, places, strict=True)]
+        return np.sum(terms, axis=0)
+
+    return Statistic(units, of)
 
 
 def false_positive_statistic(table: pd.DataFrame, unit: pd.Series | None = None) -> Statistic:

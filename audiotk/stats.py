@@ -6,7 +6,7 @@ in here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -149,6 +149,26 @@ def paired_bootstrap(
     return _interval(float(effect[0]), effect[1:], level, n)
 
 
+def over_units(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean of one number from each of a few independent units with Student's t interval: says something of other units.
+
+    With fewer than two units the interval is unbounded (NaN); with two it is nearly so: t of one degree of freedom.
+
+    Raises
+    ------
+    AudiotkError
+        There is no number, or one that is not finite.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if not len(numbers) or not np.isfinite(numbers).all():
+        raise AudiotkError(f"over_units: expected finite numbers, at least one, got {list(values)}")
+    n, mean = len(numbers), float(numbers.mean())
+    if n < 2:
+        return Interval(mean, np.nan, np.nan, level, n)
+    half = float(stats.t.isf((1 - level) / 2, n - 1) * numbers.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - half, mean + half, level, n)
+
+
 def _seed_deviations(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
     """(1 + n_boot, n) weights: sum 0; n numbers times these sum to t(n - 1) * the standard error of their mean."""
     normal = rng.normal(size=(n_boot, n))
@@ -268,11 +288,14 @@ def claims() -> pd.DataFrame:
     DataFrame, index id
         claim (in our words), source, place, printed (the value printed there, None if there is none), experiment
         (notebook), effect (what is measured, and between which arms), direction (one of `DIRECTIONS`),
-        smallest_effect (in the unit of the effect).
+        smallest_effect (in the unit of the effect), settles (what would settle it for good), recorded (what runs of
+        this repository found: a list of data, scale, seeds, value, low, high, n, verdict).
     """
     rows = json.loads(resources.files("audiotk").joinpath("claims.json").read_text(encoding="utf-8"))
     printed = pd.Series([row["printed"] for row in rows], dtype=object)  # so that None stays None among texts
-    return pd.DataFrame(rows).assign(printed=printed).set_index("id")
+    return (
+        pd.DataFrame([{"settles": "", "recorded": [], **row} for row in rows]).assign(printed=printed).set_index("id")
+    )
 
 
 def claim_row(
@@ -299,7 +322,7 @@ def claim_row(
     Returns
     -------
     dict
-        id and the columns of `claims`, then value, low, high, n (None without a number), verdict, data, scale.
+        id and the columns of `claims`, then value, low, high, n (None without a number), seeds, verdict, data, scale.
 
     Raises
     ------
@@ -315,4 +338,4 @@ def claim_row(
     said = NEEDS_DATA if effect is None else verdict(effect, row["direction"], row["smallest_effect"])
     if effect is not None and seeds is not None and (seeds < MIN_SEEDS or scale == "smoke"):
         said = INCONCLUSIVE
-    return {**row, **ends, "verdict": said, "data": data, "scale": scale}
+    return {**row, **ends, "seeds": seeds, "verdict": said, "data": data, "scale": scale}

@@ -21,15 +21,16 @@ LAYERS = (
     {"errors", "files", "tristate", "tables"},
     {"audio", "decode", "ontology"},
     {
-        "agreement", "backgrounds", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "noise",
-        "oscillators", "relabel", "resample", "results", "scores", "soundscapes", "stats", "store", "synthesis",
+        "agreement", "backgrounds", "claims", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "noise",
+        "oscillators", "relabel", "resample", "results", "scores", "silence", "soundscapes", "stats", "store", "synthesis",
+        "validator",
     },
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "search", "teachers", "train"},
     {
-        "agreement_figures", "coverage_figures", "doctor", "figures", "kernels", "label_figures", "render", "report",
-        "runs", "trees", "widgets",
+        "agreement_figures", "claim_figures", "coverage_figures", "doctor", "figures", "kernels", "label_figures",
+        "paper_figures", "render", "report", "runs", "transfer_figures", "trees", "widgets",
     },
-    {"__main__", "relabel_command", "score_command", "store_command"},
+    {"__main__", "claims_command", "relabel_command", "score_command", "store_command"},
 )  # fmt: skip
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 TORCH = {"torch", "torchaudio", "torchvision", "lightning_fabric", "transformers", "torchlibrosa"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from audiotk.errors import AudiotkError
-from audiotk.losses import masked_bce, masked_mse
+from audiotk.losses import energy_penalty, masked_bce, masked_mse
 
 Loss = Callable[..., torch.Tensor]
 LOSSES = [masked_bce, masked_mse]
@@ -174,3 +174,24 @@ def test_wrong_input_is_refused(loss: Loss) -> None:
         loss(logits, torch.zeros(2, 3), "mean")
     with pytest.raises(AudiotkError, match="broadcasts"):
         loss(logits, torch.zeros(2, 3), weight=torch.ones(2))
+
+
+def test_energy_penalty_counts_quiet_frames_only():
+    logits = torch.tensor([[[2.0, -1.0], [5.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]], requires_grad=True)
+    levels = torch.tensor([[-70.0, -20.0], [-float("inf"), -50.0]])
+    loss = energy_penalty(logits, levels, -60.0)
+    quiet = logits.detach()[[0, 1], [0, 0]]
+    twin = -torch.log(1 - torch.sigmoid(quiet)).mean()
+    torch.testing.assert_close(loss.detach(), twin)
+    loss.backward()
+    assert (logits.grad[0, 1] == 0).all()
+    assert (logits.grad[1, 1] == 0).all()
+    assert (logits.grad[0, 0] > 0).all()
+
+
+def test_energy_penalty_without_a_quiet_frame_is_zero():
+    logits = torch.ones(2, 3, 4, requires_grad=True)
+    loss = energy_penalty(logits, torch.zeros(2, 3), -60.0)
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()

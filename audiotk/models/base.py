@@ -54,12 +54,19 @@ class WaveformModel(nn.Module):
         """Samples in `clip_s` seconds."""
         return round(self.clip_s * self.sr)
 
-    def forward(self, wave: Tensor, change: Change | None = None) -> Tensor:
+    def forward(self, wave: Tensor, change: Change | None = None, frames: bool = False) -> Any:
         """Waveform (B, samples) -> logits (B, n_classes); the sigmoid is in the loss or the metric.
 
-        `change` is applied to what the front end gives (for masks on the spectrogram in training).
+        `change` is applied to what the front end gives (for masks on the spectrogram in training). With `frames` the
+        result is that of :meth:`with_frames`.
         """
+        if frames:
+            return self.with_frames(wave, change)
         return self.head(self.embed(wave, change))
+
+    def with_frames(self, wave: Tensor, change: Change | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, n_classes) and frame logits (B, T, n_classes) in one pass, for models that hear frames."""
+        raise AudiotkError(f"{self.name}: has no scores of single frames; use melcnn")
 
     def embed(self, wave: Tensor, change: Change | None = None) -> Tensor:
         """Waveform (B, samples) -> embeddings (B, embed_dim), what the head sees."""
@@ -73,6 +80,21 @@ class WaveformModel(nn.Module):
     def check(self, wave: Tensor) -> Tensor:
         """Checked waveform in float32; AudiotkError on a wrong shape or type or a too short input."""
         return check_wave(wave, self.min_samples, self.sr, self.name)
+
+    def start_from(self, other: WaveformModel) -> None:
+        """Take the weights of another network of the same shape, all but those of the output layer (fine-tuning).
+
+        Raises
+        ------
+        AudiotkError
+            `other` has another name or other options, or was built for other audio.
+        """
+        mine, its = ((m.name, m.sr, m.clip_s, m.options) for m in (self, other))
+        if mine != its:
+            raise AudiotkError(f"start_from: expected weights of a network {mine}, got {its}")
+        last = [name for name, layer in self.head.named_modules(prefix="head") if isinstance(layer, nn.Linear)][-1]
+        weights = {name: value for name, value in other.state_dict().items() if not name.startswith(f"{last}.")}
+        self.load_state_dict(weights, strict=False)
 
     def finish(self) -> None:
         """Last step of a constructor: refuse a `clip_s` too short for the net, lay out 2-D filters channels-last."""

@@ -73,8 +73,12 @@ class MelCNN(WaveformModel):
 
     def embed(self, wave: Tensor, change: Change | None = None) -> Tensor:
         """Waveform (B, samples) -> (B, 128): the dense layer after its ReLU."""
+        return self._pooled(self._frames(wave, change))
+
+    def with_frames(self, wave: Tensor, change: Change | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, n_classes) and :meth:`frame_logits` (B, T, n_classes) in one pass."""
         x = self._frames(wave, change)  # (B, C, T)
-        return self.dense(x.mean(2) + x.amax(2))
+        return self.head(self._pooled(x)), self.head(self.dense(2 * x.transpose(1, 2)))
 
     def frame_logits(self, wave: Tensor) -> Tensor:
         """What the network hears over time: (B, samples) -> logits (B, T, n_classes) at `frame_times`.
@@ -91,6 +95,20 @@ class MelCNN(WaveformModel):
         """Centres in seconds of the T frames of `frame_logits`, float64 (T,); one frame is 16 hops (0.32 s) long."""
         mel_frame = np.arange(self.front.frames(samples) // POOL) * POOL + (POOL - 1) / 2
         return mel_frame * self.front.hop / self.sr
+
+    def frame_levels(self, wave: Tensor) -> Tensor:
+        """Level in dBFS of each frame of `frame_logits`, after its mean is removed: (B, samples) -> (B, T).
+
+        -inf for digital silence.
+        """
+        n = POOL * self.front.hop
+        length = self.front.frames(wave.shape[1]) // POOL * n  # up to a hop longer than the wave
+        frames = nn.functional.pad(wave, (0, self.front.hop))[:, :length].unflatten(1, (-1, n))  # (B, T, n)
+        return 10 * frames.var(2, correction=0).log10()
+
+    def _pooled(self, frames: Tensor) -> Tensor:
+        """Last map (B, C, T) -> embeddings (B, 128)."""
+        return self.dense(frames.mean(2) + frames.amax(2))
 
     def _frames(self, wave: Tensor, change: Change | None = None) -> Tensor:
         """Waveform (B, samples) -> last map averaged over frequency, (B, channels, T)."""

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from audiotk.errors import AudiotkError
 from audiotk.store import upkeep
 from audiotk.store.appending import append_to, parts
-from audiotk.store.history import State, active, claim_rows, heard_ranges, judgement_rows, replay, segment_rows
+from audiotk.store.history import State, active, claim_rows, heard_ranges, judgement_rows, promotion_rows, replay, segment_rows
 from audiotk.store.history import dataset_tables as tables_of
 from audiotk.store.operations import Operation, check_operation
 from audiotk.store.operations import make_operation as make_operation
@@ -233,6 +233,14 @@ class Store:
             row["segment"] = row["segment_id"] or segment_id(row["recording"], row["start_s"], row["end_s"])
         names = "recording segment start_s:float64 end_s:float64 class_name value:float64 reason labeler at"
         return _frame(rows, f"{names} seen_teacher:bool")
+
+    def promotions(self, labeler: str | None = None, as_of: Moment = None) -> pd.DataFrame:
+        """Members of promoted clusters that count: uuid, recording, segment, ...; see :mod:`audiotk.mining`."""
+        rows = promotion_rows(self._counting(("promotion",), labeler, as_of))
+        for row in rows:
+            row["segment"] = segment_id(row["recording"], row["start_s"], row["end_s"])
+        names = "promotion theme cluster recording segment start_s:float64 end_s:float64 class_name absent:object"
+        return _frame(rows, f"{names} verdict heard:int64 right:int64 purity_low:float64 note labeler at")
 
     def labelers(self) -> list[str]:
         """Names of all who wrote something."""

@@ -136,6 +136,11 @@ def judgement_rows(counting: Iterable[Operation]) -> list[Row]:
     return _last(counting, "judgement", ("start_s", "end_s", "class_name"))
 
 
+def promotion_rows(counting: Iterable[Operation]) -> list[Row]:
+    """The last promotion of each recording, labeler, range and class."""
+    return _last(counting, "promotion", ("start_s", "end_s", "class_name"))
+
+
 def note_rows(counting: Iterable[Operation]) -> list[Row]:
     """The last note of each recording and labeler, if it says anything."""
     return [row for row in _last(counting, "note", ()) if row["text"]]

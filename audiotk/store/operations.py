@@ -11,6 +11,9 @@ heard        ranges: [[start_s, end_s], ...]                       what was play
 note         text                                                  the labeler's note on the recording ("" removes it)
 judgement    start_s, end_s, class_name, value (1, 0, None),       a one-key verdict on a given range (review,
              segment_id (None), reason ("")                        adjudication, explorer)
+promotion    promotion, theme, start_s, end_s, class_name, absent, one member of a promoted cluster of false positives:
+             verdict (""), cluster (""), heard, right,             the classes `absent` are absent in it; see
+             purity_low, note ("")                                 :mod:`audiotk.mining`
 undo         target: uuid of an earlier operation                  takes it back; the undo of an undo is a redo
 ===========  ====================================================  ====================================================
 
@@ -157,6 +160,18 @@ def _value(value: Any) -> int | None:
     return int(number)
 
 
+def _count(value: Any) -> int:
+    if (number := _number(value)) != int(number) or number < 0:
+        raise AudiotkError(f"expected a whole number >= 0, got {number}")
+    return int(number)
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not len(value):
+        raise AudiotkError(f"expected a list of names, got {_short(value)}")
+    return [_name(name) for name in value]
+
+
 def _pairs(value: Any) -> list[list[float]]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not len(value):
         raise AudiotkError(f"expected a list of [start_s, end_s], got {_short(value)}")
@@ -185,6 +200,12 @@ FIELDS: dict[str, dict[str, tuple[Callable[[Any], Any], Any]]] = {  # kind -> fi
     "judgement": {
         "start_s": (_number, REQUIRED), "end_s": (_number, REQUIRED), "class_name": (_name, REQUIRED),
         "value": (_value, REQUIRED), "segment_id": (_maybe_name, None), "reason": (_text, ""),
+    },
+    "promotion": {
+        "promotion": (_name, REQUIRED), "theme": (_name, REQUIRED), "start_s": (_number, REQUIRED),
+        "end_s": (_number, REQUIRED), "class_name": (_name, REQUIRED), "absent": (_names, REQUIRED),
+        "verdict": (_text, ""), "cluster": (_text, ""), "heard": (_count, REQUIRED), "right": (_count, REQUIRED),
+        "purity_low": (_number, REQUIRED), "note": (_text, ""),
     },
     "undo": {"target": (_name, REQUIRED)},
 }  # fmt: skip
@@ -245,7 +266,7 @@ def ranges_of(operation: Operation) -> list[Sequence[float]]:
     """The ranges in seconds that an operation speaks about."""
     if operation.kind == "heard":
         return list(operation.payload["ranges"])
-    if operation.kind in ("segment", "judgement"):
+    if operation.kind in ("segment", "judgement", "promotion"):
         return [(operation.payload["start_s"], operation.payload["end_s"])]
     return []
 
