@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 import torch
 
-from audiotk import metrics, models, train
+from audiotk import augment, metrics, models, train
+from audiotk.models.checkpoints import load_checkpoint
 from audiotk.models.predict import score
 from audiotk.tables import AudiotkError, Labels
+from audiotk.train.batches import order_of
+from audiotk.train.state import TrainState
 
 SR, CLIP_S = 4000, 1.0
 SMALL = {"mels": 16, "n_fft": 256, "hop": 40, "width": 0.25}
@@ -165,7 +168,8 @@ def test_a_wholly_unknown_class_is_never_trained(data, tmp_path):
 
 def test_plateau_halves_after_so_many_epochs_without_a_better_one():
     model = models.build("melcnn", 1, sr=SR, clip_s=CLIP_S, rng=np.random.default_rng(0), **SMALL)
-    state = train._TrainState(model, config(schedule="plateau", plateau_epochs=3, lr=1.0), steps=1)
+    settings = config(schedule="plateau", plateau_epochs=3, lr=1.0)
+    state = TrainState(model, settings, steps=1, classes=pd.Index(["a"]))
     rates = []
     for val_map in (0.5, 0.5, 0.4, 0.5, 0.50001, 0.1, 0.1, 0.1):
         state.after_epoch(val_map)
@@ -256,3 +260,72 @@ def test_bad_data_is_refused(data, tmp_path):
         train.train(config(), waves, labels, val_waves, nothing, tmp_path, progress=False)
     with pytest.raises(AudiotkError, match=r"the loss is nan in epoch 0"):
         train.train(config(), waves * np.nan, labels, val_waves, val_labels, tmp_path, progress=False)
+
+
+def test_rows_are_drawn_by_their_weights(data, tmp_path):
+    waves, labels, val_waves, val_labels = data
+    frame = labels.frame()
+    weights = np.zeros(len(waves))
+    weights[:4] = 1.0
+    order = np.concatenate([order_of(config(epochs=1), len(waves), weights, epoch) for epoch in range(50)])
+    assert set(order) == {0, 1, 2, 3}
+    assert np.ptp(np.bincount(order)) < 0.3 * len(order) / 4
+    with pytest.raises(AudiotkError, match="weights >= 0"):
+        train.train(
+            config(), waves, Labels.from_frame(frame), val_waves, val_labels, tmp_path, weights=-weights, progress=False
+        )
+
+
+def test_the_energy_penalty_silences_quiet_frames_only(data, tmp_path):
+    """Trained to say yes to everything, near silence too; with the penalty the quiet half is doubted."""
+    waves, labels, val_waves, val_labels = data
+    quiet = np.concatenate([waves, 1e-4 * waves])
+    ids = [f"{half}{segment}" for half in "ab" for segment in labels.segments]
+    yes = Labels.from_frame(pd.DataFrame(1.0, index=ids, columns=labels.classes))
+    scores = {}
+    for weight in (0.0, 3.0):
+        settings = config(epochs=4, energy_penalty=weight, quiet_dbfs=-60.0)
+        run = train.train(settings, quiet, yes, val_waves, val_labels, tmp_path / str(weight), progress=False)
+        checkpoint = load_checkpoint(run.folder / "best.pt")
+        said = score(checkpoint, quiet, ids).to_numpy().mean(axis=1)
+        scores[weight] = said[: len(waves)].mean(), said[len(waves) :].mean()
+    assert scores[3.0][1] < scores[0.0][1] - 0.1
+    assert scores[3.0][0] > scores[3.0][1]
+
+
+def test_the_penalty_needs_frames(data, tmp_path):
+    waves, labels, val_waves, val_labels = data
+    settings = train.TrainConfig(model="rawcnn", sr=SR, clip_s=CLIP_S, epochs=1, energy_penalty=1.0)
+    with pytest.raises(AudiotkError, match="melcnn"):
+        train.train(settings, waves, labels, val_waves, val_labels, tmp_path, progress=False)
+
+
+def test_background_rows_hold_no_class(data, tmp_path):
+    waves, labels, val_waves, val_labels = data
+    settings = config(epochs=1, background_share=1.0)
+    with pytest.raises(AudiotkError, match="needs backgrounds"):
+        train.train(settings, waves, labels, val_waves, val_labels, tmp_path / "a", progress=False)
+    with pytest.raises(AudiotkError, match="backgrounds of shape"):
+        train.train(
+            settings, waves, labels, val_waves, val_labels, tmp_path / "b", backgrounds=waves[:, :5], progress=False
+        )
+    wave, target = torch.ones(6, 100), torch.ones(6, 2)
+    target[0] = torch.nan
+    rng = np.random.default_rng(0)
+    changed, absent = augment.background_only(wave, target, np.full((3, 100), 2.0, np.float32), 1.0, rng)
+    assert (absent == 0).all()
+    assert not (changed == 1).any()
+    changed, kept = augment.background_only(wave, target, np.zeros((3, 100), np.float32), 0.0, rng)
+    torch.testing.assert_close(changed, wave)
+    torch.testing.assert_close(kept, target, equal_nan=True)
+
+
+def test_dropouts_are_faint_and_short():
+    wave = torch.ones(200, 1000)
+    changed = augment.dropouts(wave, 0.5, np.random.default_rng(0))
+    gone = changed != 1
+    assert 60 < gone.any(dim=1).sum() < 140
+    assert gone.float().mean(dim=1).max() <= 0.301
+    assert changed[gone].abs().max() < 10 ** (-60 / 20) * 6
+    edges = (gone[:, 1:] != gone[:, :-1]).sum(dim=1)
+    assert edges.max() <= 2, "one stretch a row"

@@ -1,0 +1,284 @@
+"""Sound and labels of notebooks 05 and 06: several classes at once, labels with known errors, a clean test (P1).
+
+===========  ==========================================================================================================
+data         what is heard
+===========  ==========================================================================================================
+embedded     recordings of 4 s with up to four events; truth known
+esc50        mixtures of 1 to 3 recordings; those of train, validation and test come from sources of their own; truth
+             known. Every mixture is made within a *block* of a few sources, and no source is in two blocks, so that
+             blocks are independent: they are the groups that intervals resample
+fsd50k       P1's evaluation: files of 8 s (validation) and 5 s (test) or more, so many a class, listed in
+             ``manifest.csv``; mapped to P1's classes if ``acd_class_mapping.csv`` lies in the root
+others       recordings up to 10 s with the labels they have
+===========  ==========================================================================================================
+
+Where the truth is known, training labels are the truth with errors at the rates `MISSING` and `WRONG`, the same for all
+seeds and arms. Validation and test are always judged by the best labels there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiotk import audio, augment, datasets, labels, noise
+from audiotk.experiments import COARSE, MOST_BYTES, Material, check_scale, load_material, read_segments
+from audiotk.ontology.classmaps import ClassMap, read_class_map
+from audiotk.tables import (
+    SPLITS,
+    AudiotkError,
+    Dataset,
+    Labels,
+    make_annotations,
+    make_segments,
+    make_sources,
+    whole_recordings,
+)
+from audiotk.train import TrainConfig
+
+SR = 16000
+MISSING, WRONG = 0.3, 0.02  # of the present cells of a class, and of the absent ones, in training labels
+COUNTS = {"smoke": (24, 24, 24), "demo": (384, 160, 256), "paper": (8000, 1000, 1000)}  # train, val, test; made data
+EPOCHS = {"smoke": 1, "demo": 16, "paper": 600}
+EMBEDDED_S = 4.0
+LONGEST_S = 10.0  # P1
+BLOCK, MOST = 5, 3  # sources of a block, and recordings of a mixture at most
+P1_FILES = {"val": (8.0, 200), "test": (5.0, 140)}  # shortest file in s, files a class; P1, section 4.2
+CLASS_MAP = "acd_class_mapping.csv"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both experiments start from.
+
+    `given` are the training labels; `truth` has val and test, and train where it is known.
+    """
+
+    dataset: Dataset
+    material: Mapping[str, Material]
+    given: Labels
+    truth: Mapping[str, Labels]
+
+    @property
+    def unit(self) -> pd.Series:
+        """Group of each test segment: what intervals resample."""
+        return self.material["test"].unit
+
+    @property
+    def seconds(self) -> float:
+        """Length of a segment."""
+        return float(self.material["train"].waves.shape[1] / SR)
+
+    def on_disk(self, folder: str | Path) -> Case:
+        """The same with the arrays of sound in files of `folder`, so that processes share them."""
+        moved = {
+            name: part.on_disk(folder) if isinstance(part.waves, np.ndarray) else part
+            for name, part in self.material.items()
+        }
+        return replace(self, material=moved)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(part.segments):,} {name}" for name, part in self.material.items())
+        return f"Case({self.dataset.name!r}: {sizes} segments of {self.seconds:g} s, given {self.given})"
+
+
+def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
+    """Recordings, their sound and labels; mixtures and the manifest are written into `out`.
+
+    Raises
+    ------
+    AudiotkError
+        An unknown scale or data set, or data that are not there.
+    """
+    counts = dict(zip(SPLITS, COUNTS[check_scale(scale)], strict=True))
+    if data == "embedded":
+        sizes = {f"n_{name}": count for name, count in counts.items()}
+        options: dict[str, Any] = {"duration_s": EMBEDDED_S, "quiet_share": 0.1, "progress": True}
+        dataset = datasets.load(data, data_root or None, **sizes, **options)
+    elif data == "esc50":
+        dataset = compose(datasets.load(data, data_root, val_share=0.3), counts, Path(out) / "mixtures")
+    else:
+        return _as_it_is(datasets.load(data, data_root or None), data_root, out)
+    material = {split: load_material(dataset, split, SR) for split in SPLITS}
+    truth = {split: labels.resolve(dataset, part.segments, ["truth"]) for split, part in material.items()}
+    given = noise.inject(truth["train"], MISSING, WRONG, rng=np.random.default_rng(0))
+    return Case(dataset, material, given, truth)
+
+
+def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int = 0) -> Dataset:
+    """Mixtures of recordings of one class each, as WAV files in `folder`, with the classes that are in them.
+
+    They are as long as most recordings are; longer ones are cut, shorter ones padded.
+
+    Parameters
+    ----------
+    dataset
+        Its split and groups are kept to: sources are parted before anything is mixed.
+    counts
+        Mixtures of each split.
+    folder
+        Files go to ``folder/<split>-<number>.wav``; those that are there already are kept.
+    seed
+        Of blocks, partners and levels.
+
+    Returns
+    -------
+    Dataset
+        Recordings with the columns parts (names joined by +) and group (the block). Source "truth" is closed and weak.
+    """
+    of = dataset.annotations[dataset.annotations["value"] == 1].merge(dataset.segments, on="segment")
+    class_of = of.drop_duplicates("recording").set_index("recording")["class_name"]
+    seconds = round(float(dataset.recordings["duration_s"].median()), 1)
+    rows, present = [], []
+    for number, split in enumerate(counts):
+        rng = np.random.default_rng([seed, number])
+        recordings = dataset.part(split)
+        blocks = _blocks(recordings, rng)
+        sound = dict(zip(recordings["recording"], _heard(recordings, seconds), strict=True))
+        for k in range(counts[split]):
+            names = _draw(blocks[k % len(blocks)], rng)
+            level = 10 ** (rng.normal(0, 2, len(names)) / 20)
+            wave = np.sum([a * sound[name] for a, name in zip(level, names, strict=True)], axis=0)
+            name = f"{split}-{k:05d}"
+            path = folder / f"{name}.wav"
+            if not path.exists():
+                audio.save(path, (wave / max(1.0, 1.01 * np.abs(wave).max())).astype(np.float32), SR)
+            about = {"group": f"{split}-block-{k % len(blocks):03d}", "parts": "+".join(names), "split": split}
+            rows.append({"recording": name, "path": str(path), "duration_s": seconds, "sr": SR, **about})
+            present += [(name, class_name) for class_name in sorted({class_of[one] for one in names})]
+    table = pd.DataFrame(rows)
+    segments = whole_recordings(table)
+    segment_of = segments.set_index("recording")["segment"]
+    heard_in, classes = zip(*present, strict=True)
+    at = dataset.annotations["at"].max()
+    return Dataset(
+        name=dataset.name,
+        recordings=table.drop(columns="split"),
+        segments=segments,
+        annotations=make_annotations(segment_of.loc[list(heard_in)], classes, 1.0, "truth", at),
+        split=table.set_index("recording")["split"],
+        classes=dataset.classes,
+        sources=make_sources(truth="closed weak"),
+        problems=dataset.problems,
+    )
+
+
+def _blocks(recordings: pd.DataFrame, rng: np.random.Generator) -> list[list[list[str]]]:
+    """Groups in random order, `BLOCK` to a block (the last one may be larger): recordings of each group."""
+    of_group = recordings.groupby("group")["recording"].agg(list)
+    order = rng.permutation(of_group.index.to_numpy(dtype=object))
+    count = max(1, len(order) // BLOCK)
+    return [[of_group[name] for name in part] for part in np.array_split(order, count)]
+
+
+def _draw(block: list[list[str]], rng: np.random.Generator) -> list[str]:
+    """One to `MOST` recordings, each of another group."""
+    chosen = rng.permutation(len(block))[: rng.integers(1, MOST + 1)]
+    return [block[k][rng.integers(len(block[k]))] for k in chosen]
+
+
+def _heard(recordings: pd.DataFrame, seconds: float) -> np.ndarray:
+    segments = make_segments(recordings["recording"], 0.0, recordings["duration_s"].clip(upper=seconds))
+    return np.asarray(read_segments(recordings, segments, SR, seconds).waves)  # (n, samples)
+
+
+# --- data that are taken as they are ----------------------------------------------------------------------------------
+
+
+def _as_it_is(dataset: Dataset, data_root: str, out: str | Path) -> Case:
+    """The first `LONGEST_S` seconds of each recording, with its labels; of FSD50K the files that P1 would choose."""
+    sources = ["truth"] if "truth" in dataset.sources.index else list(dataset.sources.index)
+    if dataset.name == "fsd50k" and (Path(data_root) / CLASS_MAP).exists():
+        dataset = in_p1_classes(dataset, read_class_map(Path(data_root) / CLASS_MAP))
+    material: dict[str, Material] = {}
+    truth: dict[str, Labels] = {}
+    chosen: list[pd.DataFrame] = []
+    for split in SPLITS:
+        recordings = dataset.part(split)
+        if dataset.name == "fsd50k" and split in P1_FILES:
+            found = labels.resolve(dataset, whole_recordings(recordings), sources)
+            recordings = choose_files(recordings, found, *P1_FILES[split], np.random.default_rng([0, len(chosen)]))
+            chosen.append(recordings[["recording", "group", "duration_s"]].assign(split=split))
+        ends = recordings["duration_s"].clip(upper=LONGEST_S)
+        segments = make_segments(recordings["recording"], 0.0, ends)
+        read = read_segments(recordings, segments, SR, LONGEST_S, progress=True, most_bytes=MOST_BYTES)
+        lengths_s = (read.segments["end_s"] - read.segments["start_s"]).to_numpy()
+        material[split] = replace(read, waves=augment.Sources(read.waves, lengths_s))
+        truth[split] = labels.resolve(dataset, material[split].segments, sources)
+    if chosen:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        pd.concat(chosen).to_csv(Path(out) / "manifest.csv", index=False)
+    return Case(dataset, material, truth.pop("train"), truth)
+
+
+def choose_files(
+    recordings: pd.DataFrame, truth: Labels, shortest_s: float, count: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """`count` recordings of each class (all where there are fewer) of at least `shortest_s` seconds; P1, section 4.2.
+
+    `truth` has one row a recording, in the order of `recordings`.
+    """
+    long = (recordings["duration_s"] >= shortest_s).to_numpy()
+    if not long.any():
+        raise AudiotkError(f"no recording is at least {shortest_s:g} s long, so P1's files cannot be chosen")
+    present = truth.dense() == 1  # (n, C)
+    taken = np.zeros(len(recordings), dtype=bool)
+    for column in present.T:
+        taken[rng.permutation(np.flatnonzero(long & column))[:count]] = True
+    return recordings[taken].reset_index(drop=True)
+
+
+def in_p1_classes(dataset: Dataset, class_map: ClassMap) -> Dataset:
+    """The data set in P1's classes by its map of AudioSet's names, which FSD50K writes in another way.
+
+    ``Chirp_and_tweet`` is "Chirp, tweet". A class that the map does not know is in no class.
+    """
+
+    def plain(name: str) -> str:
+        return re.sub("[^a-z]", "", re.sub(r"\band\b", "", name.replace("_", " ").lower()))
+
+    own = {plain(name): name for name in dataset.classes}
+    member = class_map.table["label"].map(lambda name: own.get(plain(name)))
+    table = pd.DataFrame({"was": member, "to": class_map.table["class_name"]}).dropna().drop_duplicates()
+    notes = dataset.annotations.merge(table, left_on="class_name", right_on="was")
+    first = dataset.annotations.drop_duplicates(["segment", "source"])
+    seen = first.assign(class_name=class_map.classes[0], value=0.0)  # a recording of other classes was looked at, too
+    notes = notes.assign(class_name=notes["to"])[list(first.columns)].sort_values("value", ascending=False)
+    notes = pd.concat([notes, seen]).drop_duplicates(["segment", "class_name", "source"])
+    present = [name for name in class_map.classes if name in set(table["to"])]
+    return replace(dataset, annotations=notes.reset_index(drop=True), classes=present)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def jobs_for(scale: str) -> int | None:
+    """Training runs at once: one at scale "paper" (a GPU, and workers of its own), else one a processor (None)."""
+    return 1 if scale == "paper" else None
+
+
+def recipe(case: Case, scale: str, **changes: Any) -> TrainConfig:
+    """How every arm is trained; P1's own settings at scale "paper".
+
+    At the smaller scales a narrow MelCNN stands for ACDnet, one cycle for the plateau, and `sequences` (see
+    `augment.Recipe`) leave out what costs most: pitch and time, codecs.
+    """
+    if check_scale(scale) == "paper":
+        config = TrainConfig(
+            model="acdnet", clip_s=case.seconds, epochs=EPOCHS[scale], epoch_size=10_000, lr=1e-4, schedule="plateau",
+            plateau_epochs=150, stop_after=300, mix="join", sequences={}, workers=4,
+        )  # fmt: skip
+    else:
+        light = {"min_cut_s": case.seconds / 2, "stretch": 0.0, "codec": 0.0, "spectral": 0.1, "band_pass": 0.1,
+                 "reverb": 0.1, "distortion": 0.1}  # fmt: skip
+        config = TrainConfig(
+            model_options={**COARSE, "width": 0.5}, clip_s=case.seconds, epochs=EPOCHS[scale], batch_size=16,
+            mix="join", sequences=light,
+        )  # fmt: skip
+    return replace(config, **changes)

@@ -1,0 +1,180 @@
+"""Train a model on waveforms and tri-state labels: one loop, the best epoch by validation mAP, exact resume.
+
+The same loop runs on a CPU, a GPU, or many by ``torchrun`` (Lightning Fabric). A run is a folder:
+``config.json``, ``history.jsonl`` (one line an epoch), ``best.pt`` (a checkpoint that explains itself) and ``last.pt``
+(what resuming needs). Calling :func:`train` again with the same arguments continues a killed run, or returns a
+finished one without training.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from audiotk import metrics, models
+from audiotk.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from audiotk.models.predict import Waves, predict_logits, score
+from audiotk.tables import AudiotkError, Labels
+from audiotk.train.batches import batches, make_sequences, order_of, steps
+from audiotk.train.checks import check_data, checked_weights, fingerprint
+from audiotk.train.config import TrainConfig as TrainConfig
+from audiotk.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run in its folder."""
+
+    folder: Path
+    config: TrainConfig
+    history: pd.DataFrame  # epoch, loss, val_map, lr
+    best_epoch: int
+
+    def checkpoint(self, device: str = "cpu") -> Checkpoint:
+        """The model of the best epoch."""
+        return load_checkpoint(self.folder / "best.pt", device)
+
+    def score(self, waves: Waves, segments: Any) -> pd.DataFrame:
+        """Scores of the best epoch's model, see :func:`audiotk.models.predict.score`."""
+        return score(self.checkpoint("cuda" if torch.cuda.is_available() else "cpu"), waves, segments)
+
+
+def train(
+    config: TrainConfig,
+    waves: Waves,
+    labels: Labels,
+    val_waves: Waves,
+    val_labels: Labels,
+    out: str | Path,
+    *,
+    weights: np.ndarray | None = None,
+    backgrounds: np.ndarray | None = None,
+    start: models.WaveformModel | None = None,
+    fabric: Fabric | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train `config.model` and keep the epoch with the best validation mAP (the later one if equal).
+
+    Parameters
+    ----------
+    config
+        Every choice of the run.
+    waves, val_waves
+        Waveforms (n, samples), float32, full scale 1, at ``config.sr``; row i belongs to row i of the labels.
+    labels, val_labels
+        Tri-state labels; unknown cells take no part in the loss or in the metric.
+    out
+        Run folder. A killed run in it is continued from its last whole epoch and ends with the same weights as an
+        uninterrupted one; a finished run is returned as it is.
+    weights
+        How often each row is drawn (n,), relative to the others; None: each once an epoch.
+    backgrounds
+        Sound without any event (m, samples) for ``config.background_share``.
+    start
+        A trained network of the same shape whose weights, all but the output layer's, training begins with (P2's
+        fine-tuning); default: fresh weights.
+    fabric
+        Lightning Fabric of your own; default: :func:`make_fabric`.
+    progress
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    AudiotkError
+        Rows or classes of waves and labels do not match, nothing can be validated, the loss is not finite, or `out`
+        holds a run of other settings or other data.
+    """
+    check_data(waves, labels, val_waves, val_labels)
+    fabric = fabric or make_fabric(config.precision)
+    fabric.launch()
+    out = Path(out)
+    weights = checked_weights(config, waves, weights, backgrounds)
+    stamp = fingerprint(config, waves, labels, val_labels, weights, backgrounds, start)
+    model = models.build(
+        config.model, len(labels.classes), sr=config.sr, clip_s=config.clip_s,
+        rng=np.random.default_rng(config.seed), **config.model_options,
+    )  # fmt: skip
+    if start is not None:
+        model.start_from(start)
+    state = TrainState(model, config, steps=steps(config, len(waves)), classes=labels.classes)
+    wrapped, optimizer = fabric.setup(model, state.optimizer)
+    sequences = make_sequences(config, waves, labels)
+    history = state.resume(out, stamp, fabric.device)
+    targets = labels.dense()  # (n, C)
+    bar = tqdm(
+        initial=len(history), total=config.epochs, desc=f"train {out.name}", disable=not progress, file=sys.stderr
+    )
+    for epoch in range(len(history), config.epochs):
+        if _waited(history) >= (config.stop_after or np.inf):
+            break
+        total, count = 0.0, 0
+        order = order_of(config, len(waves), weights, epoch)
+        for wave, target, change in batches(config, waves, targets, order, epoch, fabric, sequences, backgrounds):
+            loss = state.loss(wrapped, wave, target, change)
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+            state.after_step()
+            total, count = total + float(loss.detach()) * len(wave), count + len(wave)
+        if not np.isfinite(total):
+            raise AudiotkError(f"{out}: the loss is {total} in epoch {epoch}; lower the learning rate ({config.lr})")
+        logits = _gather_logits(state.kept, val_waves, config.batch_size, fabric)
+        val_map = metrics.mean_average_precision(_frame(logits, val_labels), val_labels)
+        history.append({"epoch": epoch, "loss": total / count, "val_map": val_map, "lr": state.lr})
+        state.after_epoch(val_map)
+        if fabric.is_global_zero:
+            if _waited(history) == 0:
+                about = {"epoch": epoch, "val_map": val_map}
+                save_checkpoint(out / "best.pt", state.kept, list(labels.classes), config, about)
+            state.save(out, stamp, history)
+        bar.update()
+        bar.set_postfix(loss=f"{total / count:.4f}", val_mAP=f"{val_map:.3f}")
+    bar.close()
+    fabric.barrier()
+    table = pd.DataFrame(history)
+    return Run(out, config, table, best_epoch=len(history) - 1 - _waited(history))
+
+
+def make_fabric(precision: str = "32-true") -> Fabric:
+    """Fabric for where we are: the processes that ``torchrun`` started, else one, on a GPU if there is one."""
+    local, world = int(os.environ.get("LOCAL_WORLD_SIZE", 0)), int(os.environ.get("WORLD_SIZE", 0))
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    nodes = world // local if local else 1
+    return Fabric(accelerator=accelerator, devices=local or 1, num_nodes=nodes, precision=precision)  # type: ignore[arg-type]
+
+
+def _waited(history: list[dict[str, Any]]) -> int:
+    """Epochs since the best validation mAP, the later of equal ones being the best."""
+    values = [row["val_map"] for row in history]
+    return values[::-1].index(max(values)) if values else 0
+
+
+def _gather_logits(model: nn.Module, waves: Waves, batch_size: int, fabric: Fabric) -> np.ndarray:
+    """Logits (n, C) of all rows on every process, each computing its share with the first one's batch statistics."""
+    if fabric.world_size == 1:
+        return predict_logits(model, waves, batch_size)
+    for buffer in model.buffers():
+        torch.distributed.broadcast(buffer, 0)
+    share = -(-len(waves) // fabric.world_size)
+    rows = np.arange(share) * fabric.world_size + fabric.global_rank
+    local = predict_logits(model, waves, batch_size, np.minimum(rows, len(waves) - 1))  # (share, C)
+    gathered = cast(Tensor, fabric.all_gather(torch.as_tensor(local, device=fabric.device)))  # (world, share, C)
+    return gathered.transpose(0, 1).reshape(-1, local.shape[1])[: len(waves)].cpu().numpy()
+
+
+def _frame(logits: np.ndarray, labels: Labels) -> pd.DataFrame:
+    return pd.DataFrame(logits.astype(np.float64), index=labels.segments, columns=labels.classes)

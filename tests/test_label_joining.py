@@ -1,0 +1,209 @@
+"""Notebook 05, and the data of 05 and 06: nothing crosses a split, arms differ in the mix alone, numbers are traced."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_mixtures import SR, small_case, tones
+from test_datasets import fake_fsd50k
+
+from audiotk import audio, labels, metrics, stats
+from audiotk.experiments import label_joining as experiment
+from audiotk.experiments import polyphony, run_folder
+from audiotk.ontology.classmaps import ClassMap
+from audiotk.results import append_results, read_results
+from audiotk.tables import AudiotkError, Dataset, make_annotations, make_sources, whole_recordings
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    out = tmp_path_factory.mktemp("label_joining")
+    return experiment.run(small_case(out), "smoke", [0, 1], out, jobs=1)
+
+
+# --- the data ---------------------------------------------------------------------------------------------------------
+
+
+def test_mixtures_are_the_sum_of_their_parts_and_have_all_their_labels(tmp_path):
+    dataset = tones(tmp_path / "tones")
+    made = polyphony.compose(dataset, {"train": 25, "test": 25}, tmp_path / "mixtures")
+    truth = labels.resolve(made, whole_recordings(made.recordings), ["truth"]).frame()
+    path = dataset.recordings.set_index("recording")["path"]
+    sizes = set()
+    for item, (_, cells) in zip(made.recordings.to_dict("records"), truth.iterrows(), strict=True):
+        parts = item["parts"].split("+")
+        sizes.add(len(parts))
+        named = {re.search(r"-([a-z]+)\d", part)[1] for part in parts}
+        assert set(cells.index[cells == 1]) == named
+        assert (cells[~cells.index.isin(named)] == 0).all()
+        waves = np.stack([audio.load(path[part], sr=SR)[0] for part in parts])
+        mixed = audio.load(item["path"], sr=SR)[0]
+        found, *_ = np.linalg.lstsq(waves.T, mixed, rcond=None)
+        assert np.square(waves.T @ found - mixed).sum() < 1e-4 * np.square(mixed).sum()
+        levels_db = 20 * np.log10(found)
+        assert np.abs(levels_db - levels_db.mean()).max() < 8  # N(0, 2) dB
+    assert sizes == {1, 2, 3}
+
+
+def test_no_source_is_in_two_blocks_or_splits(tmp_path):
+    dataset = tones(tmp_path / "tones")
+    source = dataset.recordings.set_index("recording")["group"]
+    made = polyphony.compose(dataset, {"train": 40, "val": 20, "test": 20}, tmp_path / "mixtures")
+    block_of = {}
+    for item in made.recordings.to_dict("records"):
+        names = [source[part] for part in item["parts"].split("+")]
+        assert len(set(names)) == len(names)  # parts of one mixture are of different sources
+        for name in names:
+            assert name.startswith(made.split[item["recording"]])
+            assert block_of.setdefault(name, item["group"]) == item["group"]
+    assert len(set(block_of.values())) == 9  # 15 sources a split, 5 to a block
+    again = polyphony.compose(dataset, {"train": 40, "val": 20, "test": 20}, tmp_path / "mixtures")
+    pd.testing.assert_frame_equal(again.recordings, made.recordings)
+
+
+def test_training_labels_have_errors_and_the_others_have_none(tmp_path):
+    case = polyphony.load("embedded", str(tmp_path), "smoke", tmp_path)
+    assert set(case.truth) == {"train", "val", "test"}
+    assert case.given != case.truth["train"]
+    given, truth = case.given.frame(), case.truth["train"].frame()
+    assert ((given == 0) & (truth == 1)).sum().sum() > 0
+    assert case.seconds == 4.0
+    groups = {split: set(part.segments["group"]) for split, part in case.material.items()}
+    assert groups["train"].isdisjoint(groups["test"] | groups["val"])
+    assert groups["val"].isdisjoint(groups["test"])
+
+
+def test_p1_chooses_long_files_and_so_many_of_a_class():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"recording": [str(k) for k in range(60)], "duration_s": rng.uniform(2, 10, 60)})
+    truth = labels.Labels.from_cells(
+        table["recording"], ["a", "b"], range(60), [k % 2 for k in range(60)], [1.0] * 60, 0.0
+    )
+    chosen = polyphony.choose_files(table, truth, 5.0, 7, np.random.default_rng(1))
+    assert (chosen["duration_s"] >= 5).all()
+    assert chosen["recording"].astype(int).mod(2).value_counts().to_dict() == {0: 7, 1: 7}
+    again = polyphony.choose_files(table, truth, 5.0, 7, np.random.default_rng(1))
+    assert chosen.equals(again)
+    with pytest.raises(AudiotkError, match="no recording is at least 30 s long"):
+        polyphony.choose_files(table, truth, 30.0, 7, rng)
+
+
+def test_real_recordings_are_read_as_they_are(tmp_path, monkeypatch):
+    """FSD50K in its official layout: P1's choice of files is written down, and padding is never cut out."""
+    monkeypatch.setattr(polyphony, "P1_FILES", {"val": (0.2, 1), "test": (0.2, 1)})
+    monkeypatch.setattr(polyphony, "MOST_BYTES", 1.0)  # too large for memory
+    case = polyphony.load("fsd50k", str(fake_fsd50k(tmp_path / "root")), "smoke", tmp_path)
+    assert case.truth.keys() == {"val", "test"}  # nobody knows the truth of the training labels
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str)
+    assert set(manifest["split"]) == {"val", "test"}
+    assert len(manifest[manifest["split"] == "val"]) == 2  # Dog, Rain; no validation file barks
+    train = case.material["train"].waves
+    assert train.shape == (3, 160_000)
+    np.testing.assert_allclose(train.lengths_s, 0.3, atol=0.001)
+    some = train.part(np.array([2, 0]))
+    np.testing.assert_array_equal(some[np.array([0, 1])], train[np.array([2, 0])])
+    assert some.part(np.array([1])).shape == (1, 160_000)
+    assert len(case.given.segments) == 3
+
+
+def test_names_of_fsd50k_find_their_class_of_p1():
+    recordings = pd.DataFrame(
+        {"recording": ["1", "2", "3"], "path": ["x"] * 3, "duration_s": 1.0, "sr": 16000, "group": ["a", "b", "c"]}
+    )
+    segments = whole_recordings(recordings)
+    notes = make_annotations(
+        segments["segment"], ["Chirp_and_tweet", "Dishes_and_pots_and_pans", "Rain"], 1.0, "fsd50k"
+    )
+    dataset = Dataset(
+        "fsd50k", recordings, segments, notes, pd.Series("train", index=["1", "2", "3"]),
+        ["Chirp_and_tweet", "Dishes_and_pots_and_pans", "Rain"], make_sources(fsd50k="closed weak"),
+    )  # fmt: skip
+    pairs = [("Chirp, tweet", "nature"), ("Rain", "nature"), ("Rain", "noise"), ("Siren", "alarm")]
+    known = ClassMap(
+        ("alarm", "nature", "noise"), pd.DataFrame(pairs, columns=["label", "class_name"]), ("Dishes, pots, and pans",)
+    )
+    mapped = polyphony.in_p1_classes(dataset, known)
+    assert mapped.classes == ("nature", "noise")  # no member of "alarm" is there
+    found = labels.resolve(mapped, segments, ["fsd50k"]).frame()
+    assert found["nature"].tolist() == [1, 0, 1]
+    assert found["noise"].tolist() == [0, 0, 1]
+
+
+# --- the experiment ---------------------------------------------------------------------------------------------------
+
+
+def test_arms_differ_in_the_mix_and_in_nothing_else(outcome):
+    configs = {
+        arm: json.loads((run_folder(outcome.folder / "runs", arm, 0) / "config.json").read_text())
+        for arm in experiment.ARMS
+    }
+    mixes = {arm: (one.pop("mix"), one.pop("max_sources")) for arm, one in configs.items()}
+    assert mixes == experiment.ARMS
+    assert all(one == configs[experiment.NONE] for one in configs.values())
+    assert configs[experiment.NONE]["sequences"][
+        "weak" if "weak" in configs[experiment.NONE]["sequences"] else "min_cut_s"
+    ]
+
+
+def test_numbers_are_those_of_the_metrics(outcome):
+    truth, table = outcome.case.truth["test"], experiment.by_class(outcome).set_index(["class_name", "arm"])["value"]
+    for arm in [*experiment.ARMS, experiment.TEACHER]:
+        every = [metrics.average_precision(one, truth)["ap"] for one in outcome.by_seed(arm).values()]
+        assert table[experiment.MEAN, arm] == pytest.approx(np.mean([one.mean() for one in every]))
+        assert table["low", arm] == pytest.approx(np.mean([one["low"] for one in every]))
+    words = experiment.words(experiment.by_class(outcome))
+    assert list(words.columns) == [*experiment.ARMS, experiment.TEACHER]
+    assert words.index[-1] == experiment.MEAN
+
+
+def test_teacher_is_heard_on_the_test_segments(outcome):
+    for scores in outcome.teacher.values():
+        assert set(scores.index) == set(outcome.case.material["test"].segments["segment"])
+        assert metrics.mean_average_precision(scores, outcome.case.truth["test"]) > 0.6  # tones are easy
+
+
+def test_claims_and_results_fit_together(outcome, tmp_path):
+    ledger = experiment.claims(outcome, "esc50", "smoke")
+    assert ledger.index.tolist() == ["P1.1", "P1.2a", "P1.2b", "P1.2c", "P1.2d"]
+    assert set(ledger["verdict"][1:]) == {stats.INCONCLUSIVE}  # smoke, and two seeds
+    table = experiment.by_class(outcome)
+    append_results(tmp_path, experiment.results(table, ledger, "esc50", "smoke"))
+    rows = read_results(tmp_path)
+    mean = rows[rows["metric"] == "mAP"].set_index(["experiment", "arm"])["value"]
+    value = {arm: mean[experiment.EXPERIMENT, arm] for arm in experiment.ARMS}
+    for name, (arm, baseline) in experiment.COMPARED.items():
+        assert mean[name, f"{arm} minus {baseline}"] == pytest.approx(value[arm] - value[baseline])
+        assert ledger.loc[name, "value"] == pytest.approx(value[arm] - value[baseline])
+    assert set(rows.loc[rows["metric"] == "AP", "class_name"]) == {"low", "middle", "high"}
+
+
+def test_acdnet_has_the_printed_size():
+    """Golden numbers: 248,337 parameters and 1.395 G MACs as built, 248.54 K and 1.40 G in P1, section 2.2."""
+    table = experiment.size()
+    assert table.loc["parameters", "ours"] == 248_337
+    assert table.loc["MACs", "ours"] == pytest.approx(1.3946e9, rel=1e-4)
+    assert table["relative_difference"].abs().max() == pytest.approx(0.00385, abs=1e-5)
+
+
+def test_pictures_show_sequences_with_several_labels(outcome):
+    shown = experiment.made(outcome.case, "smoke")
+    assert len(shown) == 3
+    assert all(" + " in title and len(wave) == SR for title, wave in shown)
+    lines = experiment.histories(outcome)
+    assert list(lines) == list(experiment.ARMS)
+    counts = experiment.label_counts(outcome.case)
+    assert list(counts) == ["train, as given", "train, in truth", "validation", "test"]
+
+
+def test_paper_scale_has_the_settings_of_p1(outcome):
+    config = polyphony.recipe(outcome.case, "paper")
+    assert (config.model, config.optimizer, config.lr, config.schedule) == ("acdnet", "adamw", 1e-4, "plateau")
+    assert (config.plateau_epochs, config.epoch_size, config.loss, config.mix, config.max_sources) == (
+        150,
+        10_000,
+        "bce",
+        "join",
+        2,
+    )
