@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from audiotk import __version__
+from audiotk.claims_command import add_parser as add_claims
 from audiotk.errors import AudiotkError
 from audiotk.relabel_command import add_parser as add_relabel
 from audiotk.score_command import add_parser as add_score
@@ -16,6 +17,7 @@ EXAMPLES = """\
 examples:
   audiotk run notebooks                                  every notebook, on the embedded data
   audiotk run notebooks/00_quickstart.ipynb -p data esc50 -p data_root ../ESC-50
+  audiotk claims runs/demo                               what a run says of the sources' claims
   audiotk relabel --help                                 repair labels by a hierarchy or a teacher's scores
   audiotk score --help                                   have a teacher hear recordings
   audiotk store check labels.sqlite                      whether all labels are as they were written
@@ -65,9 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_report(commands)
+    add_claims(commands)
     add_relabel(commands)
     add_score(commands)
     add_store(commands)
+    _add_export(commands)
     _add_doctor(commands)
     return parser
 
@@ -105,6 +109,19 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     report.add_argument("out", type=Path, metavar="DIR", help="a run folder")
     report.set_defaults(call=_report)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a trained model as ONNX",
+        description="Write a trained model with its front end as an ONNX file: waveform in, scores out.",
+        epilog="example:\n  audiotk export runs/demo/00_quickstart/melcnn-seed0 model.onnx",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of a training run, or its best.pt")
+    export.add_argument("out", type=Path, metavar="ONNX", help="the file to write")
+    export.set_defaults(call=_export)
 
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -152,6 +169,14 @@ def _report(arguments: argparse.Namespace) -> int:
     from audiotk.report import write_report
 
     print(f"report: {write_report(arguments.out)}", file=sys.stderr)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from audiotk.models.export import export_onnx
+
+    best = arguments.run / "best.pt" if arguments.run.is_dir() else arguments.run
+    print(export_onnx(best, arguments.out))
     return 0
 
 

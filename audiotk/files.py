@@ -1,15 +1,23 @@
-"""Write a file wholly or not at all; the cache folder, the processors, and the commit of this copy of audiotk."""
+"""Write a file wholly or not at all; the cache folder, and where we are: processors, commit, versions, machine."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import platform
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from audiotk.errors import AudiotkError
+
+VERSIONS_OF = (
+    "audiotk", "numpy", "pandas", "scipy", "scikit-learn", "soundfile", "librosa", "torch", "torchaudio", "papermill",
+)  # fmt: skip
 
 
 @contextmanager
@@ -90,3 +98,18 @@ def package_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return told.strip()
+
+
+def circumstances() -> dict[str, Any]:
+    """Versions, commit and machine of this run."""
+    versions: dict[str, str | None] = {}
+    for name in VERSIONS_OF:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    processor = model[1] if model else platform.processor() or platform.machine()
+    machine = {"system": platform.platform(terse=True), "processor": processor, "cores": os.cpu_count()}
+    return {"python": platform.python_version(), "versions": versions, "commit": package_commit(), "machine": machine}

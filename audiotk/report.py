@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from audiotk.claims import NOT_RUN, read_claims
+from audiotk.claims import table as claims_table
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic
 from audiotk.render import code_css, duration, plain_text, render_cells, slug
@@ -48,7 +50,8 @@ def write_report(out: str | Path) -> Path:
         title=html.escape(_page_title(out, titles)),
         facts=_facts(manifest),
         headline=_headline(results),
-        nav=_nav(entries, notebooks, has_results=len(results) > 0),
+        claims=_claims(out),
+        nav=_nav(entries, notebooks, has_results=len(results) > 0, has_claims=len(read_claims(out)) > 0),
         failures=_failures(entries, titles),
         results=_results(results),
         notebooks="\n".join(body for _, _, body in notebooks.values()),
@@ -83,6 +86,7 @@ _PAGE = """<!doctype html>
 <nav aria-label="Contents">{nav}</nav>
 <main>
 {failures}
+{claims}
 {results}
 {notebooks}
 {made}
@@ -113,9 +117,10 @@ def _facts(manifest: Mapping[str, Any]) -> str:
     return " ".join(counts) + " " + " · ".join(told)
 
 
-def _nav(entries: Mapping[str, Any], notebooks: Mapping[str, Any], has_results: bool) -> str:
+def _nav(entries: Mapping[str, Any], notebooks: Mapping[str, Any], has_results: bool, has_claims: bool) -> str:
     failed = any(entry["status"] == "failed" for entry in entries.values())
     items = ['<li><a href="#failures">Failures</a></li>'] * failed
+    items += ['<li><a href="#claims">Claims</a></li>'] * has_claims
     items += ['<li><a href="#results">Results</a></li>'] * has_results
     for name, (title, headings, _) in notebooks.items():
         status = entries[name]["status"]
@@ -204,6 +209,26 @@ def _notebook(name: str, entry: Mapping[str, Any], out: Path) -> tuple[str, list
 def _status(status: str, text: str | None = None) -> str:
     told = f"{MARKS[status]} {status}" if text is None else text
     return f'<span class="status {status.replace(" ", "-")}" title="{status}">{told}</span>'
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def _claims(out: Path) -> str:
+    """What this run says of the sources' claims, before all numbers; empty when it tested none."""
+    found = claims_table(out)
+    done = found["verdict"] != NOT_RUN
+    if not done.any():
+        return ""
+    from audiotk.claim_figures import claims_html, counts
+
+    told = " · ".join(f"{n} {verdict}" for verdict, n in counts(found[done]).items())
+    rest = ", ".join(found.index[~done])
+    missing = f"<p class=muted>Not run here: {html.escape(rest)}.</p>" if rest else ""
+    return (
+        f'<section id="claims" class="card"><h2>Claims of the sources</h2><p class=muted>{html.escape(told)}</p>'
+        f"<div class=scroll>{claims_html(found[done])}</div>{missing}</section>"
+    )
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

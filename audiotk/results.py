@@ -51,14 +51,34 @@ def append_results(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, A
         A column is unknown, missing or of the wrong type; nothing is written then.
     """
     records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
-    text = "".join(
-        json.dumps(_checked(record, f"row {number}"), allow_nan=False) + "\n" for number, record in enumerate(records)
-    )
-    path = Path(out) / RESULTS_FILE
+    append_lines(Path(out) / RESULTS_FILE, [_checked(record, f"row {number}") for number, record in enumerate(records)])
+
+
+def append_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Append one line of JSON a record to the file at `path`, made when missing."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:  # one write in append mode: processes do not mix their lines
         file.write(text.encode())
         os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[tuple[str, Any]]:
+    """Where each line is ("PATH, line 1") and what it holds; none if there is no file.
+
+    Raises
+    ------
+    AudiotkError
+        A line is not JSON.
+    """
+    lines = path.read_text("utf-8").split("\n") if path.exists() else [""]
+    found = []
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
+        try:
+            found.append((f"{path}, line {number}", json.loads(line)))
+        except json.JSONDecodeError as err:
+            raise AudiotkError(f"{path}, line {number}: not JSON ({err.msg}): {line[:80]!r}") from err
+    return found
 
 
 def read_results(out: str | Path) -> pd.DataFrame:
@@ -84,14 +104,7 @@ def read_results(out: str | Path) -> pd.DataFrame:
     if not path.exists():
         raise AudiotkError(f"{path}: no such run folder")
     path = path / RESULTS_FILE if path.is_dir() else path
-    lines = path.read_text("utf-8").split("\n") if path.exists() else [""]
-    records = []
-    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as err:
-            raise AudiotkError(f"{path}, line {number}: not JSON ({err.msg}): {line[:80]!r}") from err
-        records.append(_checked(record, f"{path}, line {number}"))
+    records = [_checked(record, where) for where, record in read_lines(path)]
     table = pd.DataFrame(records, columns=list(RESULT_COLUMNS))
     types = dict.fromkeys((*_TEXT, "class_name"), "str")
     return table.astype(types | dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64"))

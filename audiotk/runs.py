@@ -3,8 +3,10 @@
 A run folder holds, for each notebook ``NAME.ipynb``, the executed copy ``NAME.ipynb`` and the folder ``NAME/`` that
 the notebook gets as its parameter ``out``; ``results.jsonl`` with the rows of all finished notebooks; and ``run.json``:
 what ran, when, with which parameters, versions and memory. A later call reads it and skips what is finished.
+``claims.jsonl`` is joined in the same way, see :mod:`audiotk.claims`.
 
-A notebook says what must run before it in its metadata: ``{"audiotk": {"needs": ["00_quickstart"]}}``.
+A notebook says what must run before it in its metadata: ``{"audiotk": {"needs": ["00_quickstart"]}}``. One that sums
+up says ``{"audiotk": {"last": true}}``: it runs when all others have ended, however they did, and again when one did.
 """
 
 from __future__ import annotations
@@ -14,11 +16,8 @@ import contextlib
 import difflib
 import graphlib
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -27,8 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from audiotk.claims import CLAIMS_FILE
 from audiotk.errors import AudiotkError
-from audiotk.files import atomic, cores, package_commit
+from audiotk.files import atomic, circumstances, cores
 from audiotk.kernels import Crew, Display
 from audiotk.results import RESULT_COLUMNS as RESULT_COLUMNS
 from audiotk.results import RESULTS_FILE
@@ -36,9 +36,7 @@ from audiotk.results import append_results as append_results
 from audiotk.results import read_results as read_results
 
 MANIFEST_FILE = "run.json"
-VERSIONS_OF = (
-    "audiotk", "numpy", "pandas", "scipy", "scikit-learn", "soundfile", "librosa", "torch", "torchaudio", "papermill",
-)  # fmt: skip
+MERGED = (RESULTS_FILE, CLAIMS_FILE)
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Notebook:
     needs: tuple[str, ...]
     parameters: dict[str, Any]
     key: str
+    after: tuple[str, ...] = ()  # what it waits for
 
 
 def find_notebooks(paths: Iterable[str | Path]) -> list[Path]:
@@ -179,7 +178,7 @@ def run_notebooks(
     jobs = min(cores() if jobs is None else jobs, len(plan))
     if jobs < 1:
         raise AudiotkError(f"jobs: expected 1 or more, got {jobs}")
-    manifest |= _circumstances() | {"status": "running", "started": _now()}
+    manifest |= circumstances() | {"status": "running", "started": _now()}
     began = time.monotonic()
     crew = Crew(out, jobs, threads=max(1, cores() // jobs) if jobs > 1 else None)
     display = Display(list(plan), progress)
@@ -202,7 +201,7 @@ def _execute(
     """Run `plan` with `crew`; write manifest and results after each notebook: a kill loses only what was running."""
     entries = manifest["notebooks"]
     before = dict(entries)
-    sorter = graphlib.TopologicalSorter({name: set(nb.needs) & set(plan) for name, nb in plan.items()})
+    sorter = graphlib.TopologicalSorter({name: set(nb.after) & set(plan) for name, nb in plan.items()})
     sorter.prepare()
     ready: list[str] = []
     while sorter.is_active():
@@ -220,6 +219,7 @@ def _execute(
             elif crew.has_room():
                 _clear(out, name, whole=bool(old) and (not resume or old["key"] != nb.key))
                 entries[name] = _entry(nb) | {"status": "running"}
+                _merge_results(out, entries)
                 _write_manifest(out, manifest)
                 crew.start(name, nb.path, nb.parameters)
                 display.state(name, "starting")
@@ -255,16 +255,19 @@ def _entry(nb: Notebook) -> dict[str, Any]:
 def _clear(out: Path, name: str, whole: bool) -> None:
     """Remove what an earlier run of the notebook left: its result rows, or (`whole`) its folder and checkpoints too."""
     (out / f"{name}.ipynb").unlink(missing_ok=True)
-    (out / name / RESULTS_FILE).unlink(missing_ok=True)
+    for file in MERGED:
+        (out / name / file).unlink(missing_ok=True)
     if whole and (out / name).is_dir():
         shutil.rmtree(out / name)
 
 
 def _merge_results(out: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write ``out/results.jsonl`` anew: the rows of the finished notebooks, in the order of their names."""
-    files = [out / name / RESULTS_FILE for name, entry in sorted(entries.items()) if entry["status"] == "finished"]
-    with atomic(out / RESULTS_FILE) as draft:
-        draft.write_bytes(b"".join(file.read_bytes() for file in files if file.exists()))
+    """Write the files of `MERGED` in `out` anew: the rows of the finished notebooks, in the order of their names."""
+    done = [name for name, entry in sorted(entries.items()) if entry["status"] == "finished"]
+    for merged in MERGED:
+        files = [out / name / merged for name in done]
+        with atomic(out / merged) as draft:
+            draft.write_bytes(b"".join(file.read_bytes() for file in files if file.exists()))
 
 
 # --- before anything runs -------------------------------------------------------------------------------------------
@@ -275,20 +278,23 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
     known = {path.stem: notebook_parameters(path) for path in paths}
     _check_names(parameters, known)
     content = {path.stem: read_notebook(path) for path in paths}
-    needs = {name: tuple(nb["metadata"].get("audiotk", {}).get("needs", ())) for name, nb in content.items()}
+    about = {name: nb["metadata"].get("audiotk", {}) for name, nb in content.items()}
+    needs = {name: tuple(told.get("needs", ())) for name, told in about.items()}
     entries, package = manifest["notebooks"], _package_hash()
     data: dict[str, str] = {}
     plan: dict[str, Notebook] = {}
-    for name in _order(needs, done={name for name, entry in entries.items() if entry["status"] == "finished"}):
+    order = _order(needs, done={name for name, entry in entries.items() if entry["status"] == "finished"})
+    for name in sorted(order, key=lambda name: bool(about[name].get("last"))):
+        after = tuple(sorted({*entries, *plan} - {name})) if about[name].get("last") else needs[name]
         mine = {key: _typed(key, value, known[name][key]) for key, value in parameters.items() if key in known[name]}
         mine |= {"out": str(out / name)} if "out" in known[name] else {}
         source = [[cell["cell_type"], "".join(cell["source"])] for cell in content[name]["cells"]]
-        keys = [plan[need].key if need in plan else entries[need]["key"] for need in needs[name]]
+        keys = [plan[need].key if need in plan else entries[need]["key"] for need in after]
         paths_in = _data_paths(known[name] | mine, out)
         data |= {path: _data_hash(path, out) for path in paths_in if path not in data}
         keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
-        plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key)
+        plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key, after)
     return plan
 
 
@@ -369,21 +375,6 @@ def _data_hash(path: str, out: Path) -> str:
             status = os.stat(file)
             found.append((file[len(path) :], status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
-
-
-def _circumstances() -> dict[str, Any]:
-    """Versions, commit and machine of this run."""
-    versions: dict[str, str | None] = {}
-    for name in VERSIONS_OF:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    processor = model[1] if model else platform.processor() or platform.machine()
-    machine = {"system": platform.platform(terse=True), "processor": processor, "cores": os.cpu_count()}
-    return {"python": platform.python_version(), "versions": versions, "commit": package_commit(), "machine": machine}
 
 
 def _now() -> str:

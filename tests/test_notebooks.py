@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from audiotk.claims import read_claims
 from audiotk.results import read_results
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,9 @@ def test_all_notebooks_on_the_embedded_data(tmp_path):
     rows = read_results(tmp_path)
     assert set(rows["data"]) == {"embedded"}
     expected = {"quickstart", "clip_or_range", "B1.1", "B1.5", "audioset_relabeling", "label_segments"}
-    assert expected | {"zero-shot teacher"} <= set(rows["experiment"])
+    expected |= {"zero-shot teacher", "zero-shot teacher: students", "transfer: target"}
+    assert expected <= set(rows["experiment"])
+    assert {"B1.1", "P1.4", "P2.1", "P2.3"} <= set(read_claims(tmp_path).index)
     assert (tmp_path / "report.html").stat().st_size < 20e6
     for notebook in ROOT.glob("notebooks/*.ipynb"):
         assert (tmp_path / notebook.name).exists()

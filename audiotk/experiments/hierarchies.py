@@ -47,8 +47,8 @@ class Case:
         return f"{self.told}\n{self.labels!r}\nontology: {len(self.ontology)} nodes"
 
 
-def load(data: str, data_root: str, scale: str) -> Case:
-    """Labels of a hierarchy: data "embedded" or "audioset".
+def load(data: str, data_root: str, scale: str, sizes: Mapping[str, tuple[int, int, int]] = SIZES) -> Case:
+    """Labels of a hierarchy: data "embedded" (`sizes`: recordings in train, val and test by scale) or "audioset".
 
     Raises
     ------
@@ -61,7 +61,7 @@ def load(data: str, data_root: str, scale: str) -> Case:
             f"{data}: this experiment is about labels of a hierarchy and raters who chose among them; use "
             "data=embedded, or data=audioset with the folder of AudioSet's CSV files and ontology.json as data_root"
         )
-    return _embedded(data_root, scale) if data == "embedded" else _audioset(data_root)
+    return _embedded(data_root, sizes[scale]) if data == "embedded" else _audioset(data_root)
 
 
 def _audioset(data_root: str) -> Case:
@@ -72,9 +72,9 @@ def _audioset(data_root: str) -> Case:
     return _case(told, dataset, "audioset", Ontology.read(Path(data_root) / "ontology.json"), ["audioset"], None)
 
 
-def _embedded(data_root: str, scale: str) -> Case:
+def _embedded(data_root: str, size: tuple[int, int, int]) -> Case:
     """The raters' ticks; OL is that of one rater a recording, in turn, as in AudioSet, where a segment has one."""
-    counts = dict(zip(("n_train", "n_val", "n_test"), SIZES[scale], strict=True))
+    counts = dict(zip(("n_train", "n_val", "n_test"), size, strict=True))
     dataset = datasets.load("embedded", data_root or None, progress=True, **counts)
     ontology = Ontology.from_records(raters.mini_ontology())
     names = ontology.names[~ontology.nodes["abstract"]]

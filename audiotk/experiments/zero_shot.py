@@ -123,11 +123,11 @@ def run(dataset: Dataset, teacher: str, weights: str, prompts: str, seeds: Seque
         else:
             made = teachers.load(name, **({"weights": weights} if weights else {}))
             words = given or words_for(dataset, made)
-        asked[seed] = _ask(dataset, made, words, segments, out / "heard")
+        asked[seed] = ask(dataset, made, words, segments, out / "heard")
     return Outcome(dataset, name, asked, segments, out)
 
 
-def _ask(
+def ask(
     dataset: Dataset,
     teacher: Teacher,
     prompts: Prompts | None,
@@ -135,6 +135,7 @@ def _ask(
     out: Path,
     splits: Sequence[str] = SPLITS,
 ) -> Asked:
+    """Have a teacher hear the windows `segments` of some splits; what was heard before in `out` is not heard again."""
     if prompts is not None:
         if lost := [name for name in dataset.classes if name not in prompts.classes]:
             told = f"{lost[0]!r} of {dataset.name} has none ({len(lost)} such)"
@@ -146,11 +147,12 @@ def _ask(
     for split in splits:
         mine = segments[segments["recording"].isin(dataset.part(split)["recording"])].reset_index(drop=True)
         heard[split] = listen(dataset.recordings, mine, teacher, out, hop_s=hop_s)
-        truth[split] = labels.resolve(dataset, heard[split].segments, _sources(dataset))
+        truth[split] = labels.resolve(dataset, heard[split].segments, sources(dataset))
     return Asked(teacher, prompts, heard, truth)
 
 
-def _sources(dataset: Dataset) -> list[str]:
+def sources(dataset: Dataset) -> list[str]:
+    """Whom to believe: the truth where it is known, else all sources of the data set in their order."""
     return ["truth"] if "truth" in dataset.sources.index else list(dataset.sources.index)
 
 
@@ -162,7 +164,7 @@ def by_example(dataset: Dataset, shots: int, seed: int) -> Examples:
     rng = np.random.default_rng(seed)
     recordings = dataset.part("train")
     rows = dataset.annotations[
-        dataset.annotations["source"].isin(_sources(dataset)) & (dataset.annotations["value"] == 1)
+        dataset.annotations["source"].isin(sources(dataset)) & (dataset.annotations["value"] == 1)
     ]
     rows = rows.merge(dataset.segments, on="segment")
     rows = rows[rows["recording"].isin(recordings["recording"])]
@@ -170,7 +172,7 @@ def by_example(dataset: Dataset, shots: int, seed: int) -> Examples:
         name: _draw(rows.loc[rows["class_name"] == name, "segment"].unique(), shots, rng) for name in dataset.classes
     }
     windows = make_windows(recordings, 1.0)
-    truth = labels.resolve(dataset, windows, _sources(dataset)).frame()
+    truth = labels.resolve(dataset, windows, sources(dataset)).frame()
     empty = _draw(truth.index[(truth == 0).all(axis=1)].to_numpy(), 4 * shots, rng)
     segments = pd.concat([dataset.segments, windows]).drop_duplicates("segment")
     return Examples.fit(None, recordings, segments, chosen, background=empty)
@@ -321,7 +323,7 @@ def sensitivity(outcome: Outcome) -> pd.DataFrame:
 
 def _again(outcome: Outcome, teacher: Teacher) -> Asked:
     asked = outcome.first
-    return _ask(outcome.dataset, teacher, asked.prompts, outcome.segments, outcome.out / "heard", ["val"])
+    return ask(outcome.dataset, teacher, asked.prompts, outcome.segments, outcome.out / "heard", ["val"])
 
 
 def _ap(asked: Asked) -> pd.Series:

@@ -1,0 +1,299 @@
+"""Notebook 07, second half: students of a zero-shot teacher's labels (P1, sections 3.4 and 4.2, Fig. 3).
+
+=================  ===================================================================================================
+arm                labels of the training segments
+=================  ===================================================================================================
+human labels       those of the data set (the embedded data: what is really there)
+teacher's labels   present where the teacher's score is above its threshold, absent elsewhere; nobody else is asked
+corrected          the same, corrected by a network that was trained on them (P1, eq. 4 and 6, T = 0.05)
+the teacher        is no student: its own scores
+=================  ===================================================================================================
+
+Epochs and thresholds are chosen on human labels of the validation recordings, by all alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+
+from audiotk import labels, metrics, stats
+from audiotk.experiments import Material, check_scale, mean_over_seeds, read_segments, row, run_folder
+from audiotk.experiments.quickstart import window_s
+from audiotk.experiments.zero_shot import EXPERIMENT, Outcome, ask, parameters, sources
+from audiotk.experiments.zero_shot import cost as teacher_cost
+from audiotk.files import cores
+from audiotk.models import build, count_macs, count_parameters
+from audiotk.relabel import correct
+from audiotk.resample import Statistic, map_statistic, weighted_statistic
+from audiotk.stats import Interval
+from audiotk.tables import Labels, make_windows
+from audiotk.teachers.readings import common_threshold
+from audiotk.train import TrainConfig, train
+
+HUMAN, ZERO_SHOT, CORRECTED, TEACHER = "human labels", "teacher's labels", "corrected", "the teacher"
+STUDENTS = (HUMAN, ZERO_SHOT, CORRECTED)
+SMALLER = 100  # P1: "over 2 orders of magnitude smaller"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Students:
+    """Scores of each arm and seed on val and test, the training labels behind them, and the truth."""
+
+    scores: Mapping[tuple[str, int], Mapping[str, pd.DataFrame]]
+    taught: Mapping[tuple[str, int], Labels]
+    truth: Mapping[str, Labels]
+    unit: pd.Series  # group of each segment
+    seeds: Sequence[int]
+    config: TrainConfig
+    teacher: Outcome
+
+    def statistics(self, arm: str, class_name: str | None = None) -> dict[int, Statistic]:
+        """mAP on test (or the AP of a class) by seed, as a number of the groups."""
+        return {
+            seed: map_statistic(self.scores[arm, seed]["test"], self.truth["test"], self.unit, class_name)
+            for seed in self.seeds
+        }
+
+
+def recipe(scale: str, clip_s: float) -> TrainConfig:
+    """P1's ACDnet at scale "paper", a MelCNN of 31 K below; label-join mixing with two sources in both."""
+    check_scale(scale)
+    if scale == "paper":
+        return TrainConfig(
+            model="acdnet", clip_s=clip_s, epochs=300, epoch_size=10_000, lr=1e-4, schedule="plateau", batch_size=24,
+            mix="join", max_sources=2, gain_db=2.0,
+        )  # fmt: skip
+    small = {"mels": 32, "n_fft": 1024, "hop": 1024, "width": 0.5}
+    epochs = {"smoke": 2, "demo": 40}[scale]
+    return TrainConfig(
+        model_options=small, clip_s=clip_s, epochs=epochs, batch_size=16, roll=True, mix="join", max_sources=2
+    )
+
+
+def run(outcome: Outcome, scale: str, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> Students:
+    """Have the teacher label the training recordings, and train students on its labels and on others.
+
+    Parameters
+    ----------
+    outcome
+        Of :func:`audiotk.experiments.zero_shot.run`: the teacher, with what it heard of validation and test.
+    scale, seeds
+        One student an arm and seed; the teacher "examples" is another for each seed, others are the same.
+    out
+        Finished runs in ``out/students`` are used again.
+    """
+    dataset, folder = outcome.dataset, Path(out) / "students"
+    config = recipe(scale, window_s(dataset))
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
+        material: dict[str, Material] = {}
+        for split in SPLITS:
+            recordings = dataset.part(split)
+            read = read_segments(recordings, make_windows(recordings, config.clip_s), config.sr, config.clip_s)
+            material[split] = read.on_disk(shelf)
+        truth = {name: labels.resolve(dataset, part.segments, sources(dataset)) for name, part in material.items()}
+        taught = {seed: _taught(outcome, seed, material["train"].segments["segment"]) for seed in seeds}
+        jobs = 1 if torch.cuda.is_available() else min(jobs or cores(), len(seeds))
+        calls = (joblib.delayed(_train_seed)(config, seed, material, truth, taught[seed], folder) for seed in seeds)
+        done = joblib.Parallel(n_jobs=jobs, max_nbytes="1M")(calls)
+    scores: dict[tuple[str, int], Mapping[str, pd.DataFrame]] = {}
+    given: dict[tuple[str, int], Labels] = {}
+    for seed, (found, used) in zip(seeds, done, strict=True):
+        scores |= {(arm, seed): one for arm, one in found.items()}
+        given |= {(arm, seed): one for arm, one in used.items()}
+        scores[TEACHER, seed] = {name: _own(outcome, seed, name).loc[truth[name].segments] for name in ("val", "test")}
+    unit = pd.concat([part.unit for part in material.values()])
+    return Students(scores, given, truth, unit, list(seeds), config, outcome)
+
+
+def _asked(outcome: Outcome, seed: int) -> Any:
+    """The teacher of a seed, or the one there is."""
+    return outcome.asked.get(seed, outcome.first)
+
+
+def _own(outcome: Outcome, seed: int, split: str) -> pd.DataFrame:
+    """The teacher's scores in its usual reading."""
+    asked = _asked(outcome, seed)
+    return asked.scores(split, next(iter(asked.readings().values())))
+
+
+def _taught(outcome: Outcome, seed: int, segments: pd.Series) -> Labels:
+    """The teacher's labels of the training segments: present above the threshold chosen on validation."""
+    dataset, asked = outcome.dataset, _asked(outcome, seed)
+    reading = next(iter(asked.readings().values()))
+    windows = make_windows(dataset.part("train"), window_s(dataset))
+    heard = ask(dataset, asked.teacher, asked.prompts, windows, outcome.out / "heard", ["train"])
+    level = common_threshold(asked.scores("val", reading), asked.truth["val"])
+    fires = (heard.scores("train", reading).loc[segments] > level).astype(float)
+    return Labels.from_frame(fires[list(dataset.classes)], default=0.0)
+
+
+def _train_seed(
+    config: TrainConfig, seed: int, material: Mapping[str, Material], truth: Mapping[str, Labels], taught: Labels,
+    folder: Path,
+) -> tuple[dict[str, dict[str, pd.DataFrame]], dict[str, Labels]]:  # fmt: skip
+    """Scores of val and test, and training labels, of each student of one seed."""
+    config = replace(config, seed=seed)
+    waves = {name: part.waves for name, part in material.items()}
+
+    def fit(arm: str, given: Labels) -> Any:
+        return train(
+            config, waves["train"], given, waves["val"], truth["val"], run_folder(folder, arm, seed), progress=False
+        )
+
+    used = {HUMAN: truth["train"], ZERO_SHOT: taught}
+    runs = {arm: fit(arm, given) for arm, given in used.items()}
+    confident = runs[ZERO_SHOT].score(waves["train"], taught.segments)
+    used[CORRECTED] = correct(taught, confident).labels
+    runs[CORRECTED] = fit(CORRECTED, used[CORRECTED])
+    scores = {
+        arm: {name: one.score(waves[name], truth[name].segments) for name in ("val", "test")}
+        for arm, one in runs.items()
+    }
+    return scores, used
+
+
+# --- what came of it --------------------------------------------------------------------------------------------------
+
+
+def table(students: Students) -> pd.DataFrame:
+    """mAP on test of each arm, mean over seeds with its interval: metric, arm, value, low, high, n."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"metric": "mAP", "arm": arm, **vars(mean_over_seeds(students.statistics(arm), rng))}
+        for arm in (*STUDENTS, TEACHER)
+    ]
+    return pd.DataFrame(rows).drop(columns="level")
+
+
+def label_quality(students: Students) -> pd.DataFrame:
+    """Training labels against the human ones: precision, recall, share of unknown cells; mean over seeds."""
+    y = students.truth["train"].dense()
+    rows = {}
+    for arm in STUDENTS:
+        each = []
+        for seed in students.seeds:
+            x = students.taught[arm, seed].dense()
+            hits = float(((x == 1) & (y == 1)).sum())
+            told = {"precision": hits / max(float(((x == 1) & np.isfinite(y)).sum()), 1.0)}
+            told |= {"recall": hits / max(float((y == 1).sum()), 1.0), "unknown": float(np.isnan(x).mean())}
+            each.append(told)
+        rows[arm] = pd.DataFrame(each).mean()
+    return pd.DataFrame(rows).T
+
+
+def by_class(students: Students) -> pd.DataFrame:
+    """Average precision on test: rows arms, columns classes; mean over seeds."""
+    return pd.DataFrame(
+        {
+            arm: pd.concat(
+                [metrics.average_precision(students.scores[arm, s]["test"], students.truth["test"])["ap"]
+                 for s in students.seeds],
+                axis=1,
+            ).mean(axis=1)
+            for arm in (*STUDENTS, TEACHER)
+        }
+    ).T  # fmt: skip
+
+
+def ahead(students: Students) -> list[str]:
+    """Classes in which the student of corrected labels is ahead of its teacher on *validation*, mean over seeds."""
+    each = [
+        metrics.average_precision(students.scores[CORRECTED, seed]["val"], students.truth["val"])["ap"]
+        - metrics.average_precision(students.scores[TEACHER, seed]["val"], students.truth["val"])["ap"]
+        for seed in students.seeds
+    ]
+    gain = pd.concat(each, axis=1).sum(axis=1, skipna=False)
+    tested = metrics.average_precision(students.scores[TEACHER, students.seeds[0]]["test"], students.truth["test"])
+    return [str(name) for name in gain.index[gain > 0] if np.isfinite(tested.loc[name, "ap"])]
+
+
+def cost(students: Students, windows: int = 8) -> pd.DataFrame:
+    """Teacher and student side by side, measured now on one thread: parameters, multiply-accumulates, speed."""
+    config, n = students.config, len(students.truth["test"].classes)
+    model = build(config.model, n, sr=config.sr, clip_s=config.clip_s, **config.model_options).eval()
+    waves = torch.as_tensor(np.random.default_rng(0).normal(0, 0.1, (windows, model.samples)).astype(np.float32))
+    threads, spent = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        told = teacher_cost(students.teacher, windows).iloc[0]
+        with torch.inference_mode():
+            for _ in range(4):  # the first one warms up
+                start = time.perf_counter()
+                model(waves)
+                spent.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return pd.DataFrame(
+        {
+            "parameters": [told["parameters that hear"], float(count_parameters(model))],
+            "M multiply-accumulates a second of sound": [np.nan, count_macs(model) / 1e6 / model.clip_s],
+            "seconds of sound per second": [
+                told["seconds of sound per second"], windows * model.clip_s / min(spent[1:]),
+            ],
+        },
+        index=[f"teacher: {told.name}", f"student: {model.name}"],
+    )  # fmt: skip
+
+
+def effects(students: Students, seed: int = 0) -> dict[str, Interval | None]:
+    """P1.4: the smaller of two differences in mAP, with the lower of both ends. P1.5: gain in the classes of `ahead`.
+
+    P1.5 is None where the teacher is not `SMALLER` times as large, or no class was ahead on validation.
+    """
+    rng = np.random.default_rng(seed)
+    by_arm = {arm: students.statistics(arm) for arm in STUDENTS}
+    both = [stats.paired_bootstrap(by_arm[arm], by_arm[ZERO_SHOT], rng) for arm in (HUMAN, CORRECTED)]
+    value, low, high = (float(np.min([getattr(one, name) for one in both])) for name in ("value", "low", "high"))
+    found: dict[str, Interval | None] = {"P1.4": Interval(value, low, high, 0.95, both[0].n), "P1.5": None}
+    config, classes = students.config, ahead(students)
+    n = len(students.truth["test"].classes)
+    small = count_parameters(build(config.model, n, sr=config.sr, clip_s=config.clip_s, **config.model_options))
+    if classes and parameters(students.teacher.first.teacher) > SMALLER * small:
+        ours, theirs = (_mean_ap(students, arm, classes) for arm in (CORRECTED, TEACHER))
+        found["P1.5"] = stats.paired_bootstrap(ours, theirs, rng)
+    return found
+
+
+def _mean_ap(students: Students, arm: str, classes: Sequence[str]) -> dict[int, Statistic]:
+    each = [students.statistics(arm, name) for name in classes]
+    return {seed: weighted_statistic([(1 / len(each), one[seed]) for one in each]) for seed in students.seeds}
+
+
+def claims(students: Students, data: str, scale: str, seed: int = 0) -> pd.DataFrame:
+    """Claims P1.4 and P1.5 with effect, interval and verdict; index id."""
+    found = effects(students, seed)
+    rows = [stats.claim_row(name, one, data, scale, len(students.seeds)) for name, one in found.items()]
+    return pd.DataFrame(rows).set_index("id")
+
+
+def results(students: Students, summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[Any]:
+    """Rows of results.jsonl: mAP of each arm, and the effects behind the claims."""
+    seed = students.seeds[0] if len(students.seeds) == 1 else None
+    about: dict[str, Any] = {"seed": seed, "data": data, "scale": scale}
+    measured = [(f"{EXPERIMENT}: students", item) for item in summary.to_dict("records")]
+    told = ledger[ledger["value"].notna()]
+    measured += [
+        (str(name), {**item.to_dict(), "metric": "effect", "arm": CORRECTED}) for name, item in told.iterrows()
+    ]
+    return [
+        row(
+            name,
+            item["arm"],
+            item["metric"],
+            Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"])),
+            **about,
+        )
+        for name, item in measured
+    ]

@@ -1,0 +1,282 @@
+"""The ledger, what runs say of it, the page, and the command that fails where a run contradicts what was recorded."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiotk import claim_figures, claims, stats
+from audiotk.__main__ import main
+from audiotk.errors import AudiotkError
+from audiotk.report import write_report
+from audiotk.results import read_lines
+from audiotk.runs import read_manifest, run_notebooks
+from audiotk.stats import Interval
+
+ROOT = Path(__file__).parents[1]
+R, N, U, D = claims.VERDICTS
+RECORDED = [
+    {"data": "embedded", "scale": "demo", "seeds": 3, "value": -0.5, "low": -0.7, "high": -0.3, "n": 9, "verdict": R}
+]
+
+
+def found(name="B1.1", value=-0.5, half=0.2, data="embedded", scale="demo", seeds=3):
+    return stats.claim_row(name, Interval(value, value - half, value + half, 0.95, 30), data, scale, seeds)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The ledger with B1.1 recorded as reproduced, and nothing else."""
+    ledger = stats.claims()
+    ledger["recorded"] = [RECORDED if name == "B1.1" else [] for name in ledger.index]
+    monkeypatch.setattr(claims, "ledger", lambda: ledger)
+    return ledger
+
+
+# --- the ledger -------------------------------------------------------------------------------------------------------
+
+
+def test_every_claim_says_what_would_settle_it_and_what_was_recorded_is_whole():
+    ledger = stats.claims()
+    assert {*(f"P1.{i}" for i in (4, 5)), *(f"P2.{i}" for i in range(1, 7))} <= set(ledger.index)
+    for name, item in ledger.iterrows():
+        assert len(item["settles"]) > 10, name
+        for row in item["recorded"]:
+            assert set(row) == {"data", "scale", "seeds", "value", "low", "high", "n", "verdict"}, name
+            assert row["verdict"] in claims.VERDICTS, name
+            assert row["scale"] != "smoke", f"{name}: nothing is learnt of a claim at smoke scale"
+
+
+def test_recorded_verdicts_follow_from_their_numbers():
+    for name, item in stats.claims().iterrows():
+        for row in item["recorded"]:
+            if row["verdict"] != D:
+                ends = (np.nan if row[end] is None else row[end] for end in ("value", "low", "high"))
+                again = stats.claim_row(name, Interval(*ends, 0.95, row["n"]), row["data"], row["scale"], row["seeds"])
+                assert again["verdict"] == row["verdict"], name
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    table = pd.DataFrame([found(), stats.claim_row("P2.2", None, "embedded", "demo")]).set_index("id")
+    claims.append_claims(tmp_path / "nb", table)
+    back = claims.read_claims(tmp_path)  # no claims.jsonl of its own: what lies in the folders below
+    assert back.index.tolist() == ["B1.1", "P2.2"]
+    assert back.loc["B1.1", ["value", "low", "high", "n", "seeds", "verdict", "data", "scale"]].tolist() == [
+        -0.5, -0.7, -0.3, 30, 3, R, "embedded", "demo",
+    ]  # fmt: skip
+    assert back.loc["P2.2", "verdict"] == D
+    assert back.loc["P2.2", ["value", "low", "n", "seeds"]].isna().all()
+    assert all(set(row) == set(claims.COLUMNS) for _, row in read_lines(tmp_path / "nb" / "claims.jsonl"))
+
+
+def test_a_cell_run_twice_counts_once_and_the_last_time(tmp_path):
+    claims.append_claims(tmp_path / "nb", [found(value=-0.4)])
+    claims.append_claims(tmp_path / "nb", [found(value=-0.6)])
+    assert claims.read_claims(tmp_path)["value"].tolist() == [-0.6]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"id": "B9.9"}, "claim 'B9.9' is not in the ledger"),
+        ({"verdict": "true"}, "expected a verdict of"),
+        ({"value": np.inf}, "'value' should be a finite number"),
+        ({"n": "many"}, "'n' should be a finite number"),
+        ({"data": ""}, "'data' should be text"),
+    ],
+)
+def test_a_wrong_row_writes_nothing(tmp_path, change, told):
+    with pytest.raises(AudiotkError, match=told):
+        claims.append_claims(tmp_path, [found(), {**found(), **change}])
+    with pytest.raises(AudiotkError, match="lacks"):
+        claims.append_claims(tmp_path, [{"id": "B1.1"}])
+    assert not (tmp_path / "claims.jsonl").exists()
+
+
+def test_a_broken_file_and_a_missing_folder_are_named(tmp_path):
+    (tmp_path / "claims.jsonl").write_text(json.dumps(dict.fromkeys(claims.COLUMNS)) + "\n{")
+    with pytest.raises(AudiotkError, match=r"claims\.jsonl, line 2: not JSON"):
+        claims.table(tmp_path)
+    (tmp_path / "claims.jsonl").write_text(json.dumps(dict.fromkeys(claims.COLUMNS)) + "\n")
+    with pytest.raises(AudiotkError, match=r"line 1: 'id' should be text"):
+        claims.table(tmp_path)
+    with pytest.raises(AudiotkError, match="no such run folder; first: audiotk run"):
+        claims.table(tmp_path / "absent")
+
+
+# --- beside the ledger ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "standing"),
+    [
+        (found(), "as recorded"),
+        (found(value=0.5), "contradicts"),
+        (found(value=-0.2), "differs"),  # the interval holds the limit: says no more than that
+        (found(value=0.5, scale="paper"), "new"),
+        (found(value=0.5, data="folder"), "new"),
+        (found(value=0.5, seeds=1), "differs"),
+    ],
+)
+def test_only_the_opposite_verdict_on_the_same_data_contradicts(tmp_path, recorded, capsys, row, standing):
+    claims.append_claims(tmp_path, [row])
+    table = claims.table(tmp_path)
+    assert table.loc["B1.1", "standing"] == standing
+    others = table.drop(index="B1.1")
+    assert (others["verdict"] == claims.NOT_RUN).all()
+    assert (others["standing"] == "").all()
+    against = standing == "contradicts"
+    assert main(["claims", str(tmp_path)]) == int(against)
+    out, err = capsys.readouterr()
+    assert ("contradicts what was recorded: B1.1" in err) == against
+    assert f"{table.loc['B1.1', 'value']:+.3f}" in out
+    assert out.count("not run") == len(others)
+
+
+def test_the_ledger_alone_is_what_was_recorded(recorded, capsys):
+    table = claims.table(None)
+    assert table["verdict"].value_counts()[claims.NOT_RUN] == len(table) - 1
+    assert table.loc["B1.1", ["value", "verdict", "standing"]].tolist() == [-0.5, R, "as recorded"]
+    assert main(["claims", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["id"] for row in rows] == list(table.index)
+    assert rows[0]["verdict"] == R
+
+
+def test_a_run_folder_that_is_missing_or_empty(tmp_path, capsys):
+    assert main(["claims", str(tmp_path / "absent")]) == 2
+    assert "no such run folder" in capsys.readouterr().err
+    assert main(["claims", str(tmp_path)]) == 0
+    assert (claims.table(tmp_path)["verdict"] == claims.NOT_RUN).all()
+
+
+def test_what_is_needed():
+    def told(**change):
+        return claims.needed({**found(**change), "settles": "more of it"})
+
+    assert told(seeds=1).startswith("at least 3 seeds")
+    assert "scale demo or paper" in told(scale="smoke")
+    unbounded = stats.claim_row("B1.1", Interval(-0.2, np.nan, np.nan, 0.95, 3), "embedded", "demo", 3)
+    assert "no ends" in claims.needed(unbounded)
+    assert told() == "more of it"
+    assert "± 0.1, not ± 0.15" in told(value=-0.3, half=0.15)
+
+
+@given(value=st.floats(-1, 1), half=st.floats(0.001, 2))
+def test_an_interval_as_narrow_as_is_said_would_settle_it(value, half):
+    """Shrunk around the same effect to less than the told width, the verdict is no longer open."""
+    row = found(value=value, half=half)
+    told = claims.needed({**row, "settles": ""})
+    if row["verdict"] == U and "±" in told:
+        width = abs(-value - row["smallest_effect"])
+        assert f"± {width:.2g}" in told
+        if width > 1e-9:
+            assert found(value=value, half=0.999 * width)["verdict"] != U
+
+
+def test_recording_replaces_the_same_data_and_scale_only(tmp_path, capsys):
+    path = tmp_path / "claims.json"
+    path.write_text((ROOT / "audiotk" / "claims.json").read_text())
+    ids = [row["id"] for row in json.loads(path.read_text())]
+    claims.append_claims(tmp_path / "run", [found(value=-0.4123456), found("B1.2", scale="smoke")])
+    before = {row["id"]: row["recorded"] for row in json.loads(path.read_text())}
+    assert main(["claims", str(tmp_path / "run"), "--record", str(path)]) == 0
+    assert main(["claims", str(tmp_path / "run"), "--record", str(path)]) == 0
+    assert capsys.readouterr().out == "recorded: B1.1\n" * 2
+    after = {row["id"]: row["recorded"] for row in json.loads(path.read_text())}
+    assert list(after) == ids
+    new = [row for row in after["B1.1"] if (row["data"], row["scale"]) == ("embedded", "demo")]
+    assert [row["value"] for row in new] == [-0.4123]
+    assert {name: rows for name, rows in after.items() if name != "B1.1"} == {
+        name: rows for name, rows in before.items() if name != "B1.1"
+    }
+    assert main(["claims", "--record", str(path)]) == 2
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_page_and_forest_show_every_kind_of_row(tmp_path, recorded):
+    rows = [found(value=50.0), found("B1.4", value=-0.1, half=0.05), stats.claim_row("P2.2", None, "embedded", "demo")]
+    rows.append(stats.claim_row("P2.4", Interval(0.01, np.nan, np.nan, 0.95, 3), "embedded", "demo", 1))
+    claims.append_claims(tmp_path, rows)
+    table = claims.table(tmp_path)
+    table.loc["B1.4", "claim"] = "<script>alert(1)</script>"
+    text = claim_figures.claims_html(table)
+    assert "<script>" not in text
+    assert text.count("<tr>") == len(table) + 1
+    assert '<a href="#02-clip-or-range-labels">' in text
+    assert "contradicts what was recorded: reproduced" in text
+    assert "1 seed: interval over recordings only" in text
+    assert text.index("P2.4") < text.index("B1.2")  # what was not run comes behind
+    axes = claim_figures.forest(table).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["B1.1", "B1.4 (denies)", "P2.4"]
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] == line.get_ydata()[1]]
+    assert [line.get_linestyle() for line in lines[:3]] == ["-", "-", ":"]
+    assert max(abs(x) for line in lines[:3] for x in line.get_xdata()) <= claim_figures.FAR
+    np.testing.assert_allclose(lines[1].get_xdata(), [0.25, 0.75])  # B1.4 in its smallest effect, 0.2: to the right
+    assert claim_figures.counts(table)[claims.NOT_RUN] == len(table) - 4
+    assert "P2.4" in claim_figures.open_ends(table).data
+
+
+def test_nothing_to_draw(tmp_path):
+    assert len(claim_figures.forest(claims.table(tmp_path)).axes[0].get_yticklabels()) == 0
+
+
+WRITE = """
+from audiotk import stats
+from audiotk.claims import append_claims
+append_claims(out, [stats.claim_row("B1.1", stats.Interval(-rate, -rate - 0.1, -rate + 0.1, 0.95, 9), data, "demo", 3)])
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, make_notebook):
+    """The page of claims beside a notebook that finds something and one that writes, and then fails."""
+    here = tmp_path_factory.mktemp("claims")
+    good = make_notebook(here / "good.ipynb", ["#md # Good", WRITE])
+    bad = make_notebook(here / "bad.ipynb", [WRITE.replace("B1.1", "B1.2"), "1 / 0"])
+    page = ROOT / "notebooks" / "10_claims.ipynb"
+    run_notebooks([page, good, bad], here / "run", {"rate": 0.6}, progress=False)
+    return here
+
+
+def page_of(run):
+    cells = json.loads((run / "run" / "10_claims.ipynb").read_text())["cells"]
+    return "".join(json.dumps(output) for cell in cells for output in cell.get("outputs", ()))
+
+
+def test_the_page_works_when_only_some_notebooks_were_run(run):
+    entries = read_manifest(run / "run")["notebooks"]
+    assert {name: entry["status"] for name, entry in entries.items()} == {
+        "good": "finished", "bad": "failed", "10_claims": "finished",
+    }  # fmt: skip
+    assert claims.read_claims(run / "run").index.tolist() == ["B1.1"]  # what failed says nothing
+    shown = page_of(run)
+    assert "-0.600" in shown
+    assert "not run" in shown
+    assert "image/png" in shown
+
+
+def test_the_report_begins_with_the_claims(run):
+    text = write_report(run / "run").read_text()
+    assert text.index("Claims of the sources") < text.index('<article id="good"')
+    assert "Not run here: B1.2" in text
+    assert '<a href="#claims">Claims</a>' in text
+
+
+def test_the_page_is_made_anew_when_another_notebook_changed(run, monkeypatch):
+    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    paths = [ROOT / "notebooks" / "10_claims.ipynb", run / "good.ipynb"]
+    run_notebooks(paths, run / "run", {"rate": 0.3}, progress=False)
+    assert "-0.300" in page_of(run)
+    made = (run / "run" / "10_claims.ipynb").stat().st_mtime_ns
+    run_notebooks(paths, run / "run", {"rate": 0.3}, progress=False)
+    assert (run / "run" / "10_claims.ipynb").stat().st_mtime_ns == made
