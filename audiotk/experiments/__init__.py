@@ -1,8 +1,11 @@
 """What the notebooks call: sound and labels of a data set as training material, and arms trained over seeds.
 
 One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audiotk.experiments.label_segments`, 02
-:mod:`~audiotk.experiments.clip_or_range`, 08 :mod:`~audiotk.experiments.audioset_relabeling`. Notebook 08 also has
-:mod:`~audiotk.experiments.hierarchies` (its data) and :mod:`~audiotk.experiments.rule_quality`.
+:mod:`~audiotk.experiments.clip_or_range`, 07 :mod:`~audiotk.experiments.zero_shot` and
+:mod:`~audiotk.experiments.zero_shot_students`, 08 :mod:`~audiotk.experiments.audioset_relabeling`, 09
+:mod:`~audiotk.experiments.transfer`, with its networks in :mod:`~audiotk.experiments.transfer_training` and its tables
+in :mod:`~audiotk.experiments.transfer_tables`. Notebooks 08 and 09 share :mod:`~audiotk.experiments.hierarchies` (their
+data), and 08 also has :mod:`~audiotk.experiments.rule_quality`.
 """
 
 from __future__ import annotations
@@ -103,6 +106,18 @@ def read_windows(
 ) -> Material:
     """Read `recordings` as windows (None: whole), see :func:`load_material`."""
     segments = whole_recordings(recordings) if window_s is None else make_windows(recordings, window_s, hop_s)
+    return read_segments(recordings, segments, sr, window_s, progress, most_bytes)
+
+
+def read_segments(
+    recordings: pd.DataFrame,
+    segments: pd.DataFrame,
+    sr: int,
+    window_s: float | None,
+    progress: bool = False,
+    most_bytes: float = np.inf,
+) -> Material:
+    """Read `segments` of `recordings`, each as `window_s` seconds (None: of the longest), see :func:`load_material`."""
     longest_s = (segments["end_s"] - segments["start_s"]).max() if window_s is None else window_s
     waves: Any
     if len(segments) * longest_s * sr * 4 > most_bytes:
@@ -124,6 +139,8 @@ class Arm:
     material: Material
     labels: Labels
     config: TrainConfig
+    weights: np.ndarray | None = None  # how often each row is drawn, see `train`
+    backgrounds: np.ndarray | None = None
 
 
 def train_arms(
@@ -156,10 +173,20 @@ def train_arms(
     dict
         (arm, seed) -> name of material -> scores, a DataFrame (n_segments, n_classes).
     """
-    tasks = [(arm, seed) for arm in arms for seed in seeds]
+    return train_tasks([(arm, seed) for arm in arms for seed in seeds], val, score_on, out, jobs)
+
+
+def train_tasks(
+    tasks: Sequence[tuple[Arm, int]],
+    val: tuple[Material, Labels],
+    score_on: Mapping[str, Material],
+    out: str | Path,
+    jobs: int | None = None,
+) -> dict[tuple[str, int], dict[str, pd.DataFrame]]:
+    """:func:`train_arms` of pairs of an arm and a seed: where the material of an arm depends on the seed."""
     folders = [run_folder(out, arm.name, seed) for arm, seed in tasks]
     if len(set(folders)) != len(tasks):
-        raise AudiotkError(f"arms and seeds have to differ, got {[arm.name for arm in arms]} and {list(seeds)}")
+        raise AudiotkError(f"arms and seeds have to differ, got {[(arm.name, seed) for arm, seed in tasks]}")
     jobs = min(jobs or cores(), len(tasks))
     order = np.argsort([-_cost(arm) for arm, _ in tasks], kind="stable")  # the longest first, so none is left over
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", max_nbytes="1M")
@@ -180,7 +207,8 @@ def _train_one(
 ) -> dict[str, pd.DataFrame]:
     torch.set_num_threads(1)
     config = replace(arm.config, seed=seed)
-    run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, progress=False)
+    more: dict[str, Any] = {"weights": arm.weights, "backgrounds": arm.backgrounds, "progress": False}
+    run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, **more)
     return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
 
 

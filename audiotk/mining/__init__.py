@@ -18,7 +18,7 @@ from audiotk.mining.false_positives import concentration as concentration
 from audiotk.mining.false_positives import false_positives as false_positives
 from audiotk.mining.false_positives import judged_absent as judged_absent
 from audiotk.mining.log import read_log as read_log
-from audiotk.mining.promotion import COLUMNS as PROMOTION_COLUMNS
+from audiotk.mining.promotion import PROMOTION_COLUMNS as PROMOTION_COLUMNS
 from audiotk.mining.promotion import THEMES as THEMES
 from audiotk.mining.promotion import promote as promote
 from audiotk.mining.promotion import promoted as promoted

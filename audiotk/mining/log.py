@@ -142,7 +142,7 @@ def _problems(bad: pd.DataFrame, unreadable: pd.DataFrame, duration_s: pd.Series
     """Why rows of the log are left out."""
     reasons = unreadable.set_index("path")["reason"]
     out = []
-    for place, row in bad.iterrows():
+    for place, row, length_s in zip(bad.index, bad.to_dict("records"), duration_s.reindex(bad.index), strict=True):
         if pd.isna(row["file"]):
             reason = f"row {place}: {row['path']} lies outside of the folder of the log; say root="
         elif row["file"] in reasons.index:
@@ -150,7 +150,7 @@ def _problems(bad: pd.DataFrame, unreadable: pd.DataFrame, duration_s: pd.Series
         elif not np.isfinite(row["score"]):
             reason = f"row {place}: the score is not a finite number"
         else:
-            end = f"{duration_s[place]:.3f} s"
-            reason = f"row {place}: {row['start_s']} to {row['end_s']} s does not lie in the file, which lasts {end}"
+            told = f"{row['start_s']} to {row['end_s']} s does not lie in the file, which lasts {length_s:.3f} s"
+            reason = f"row {place}: {told}"
         out.append((str(row["path"]), str(row["file"]), reason))
     return pd.DataFrame(out, columns=list(no_problems().columns), dtype="str").drop_duplicates(ignore_index=True)

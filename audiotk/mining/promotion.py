@@ -24,7 +24,8 @@ from audiotk.tables import AudiotkError, Dataset, make_annotations, make_segment
 THEMES = ("neg_hard", "neg_silence", "neg_ambient")
 SOURCE = "promoted"
 HEARD_AS = ("false", "true", "unsure")  # a false positive indeed, a true event, neither
-COLUMNS = ["promotion", "theme", "cluster", "labeler", "at", "members", "heard", "right", "purity_low", "note"]
+EVIDENCE = ("heard", "right", "purity_low", "note")
+PROMOTION_COLUMNS = ["promotion", "theme", "cluster", "labeler", "at", "members", *EVIDENCE]
 
 
 def purity_bound(right: int, heard: int, level: float = 0.95) -> float:
@@ -165,9 +166,9 @@ def promotions(store: Store | str | Path) -> pd.DataFrame:
     opened = open_store(store) if not isinstance(store, Store) else store
     rows = opened.promotions()
     if rows.empty:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=PROMOTION_COLUMNS)
     found = rows.groupby("promotion", sort=False).first().assign(members=rows["promotion"].value_counts())
-    return found.reset_index()[COLUMNS].sort_values("at", kind="stable", ignore_index=True)
+    return found.reset_index()[PROMOTION_COLUMNS].sort_values("at", kind="stable", ignore_index=True)
 
 
 def promoted(store: Store | str | Path, door: Door, *, leave_out: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:

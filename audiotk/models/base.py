@@ -68,6 +68,10 @@ class WaveformModel(nn.Module):
         """Logits (B, n_classes) and frame logits (B, T, n_classes) in one pass, for models that hear frames."""
         raise AudiotkError(f"{self.name}: has no scores of single frames; use melcnn")
 
+    def frame_levels(self, wave: Tensor) -> Tensor:
+        """Level in dBFS of each frame of :meth:`with_frames`: (B, samples) -> (B, T)."""
+        raise AudiotkError(f"{self.name}: has no scores of single frames; use melcnn")
+
     def embed(self, wave: Tensor, change: Change | None = None) -> Tensor:
         """Waveform (B, samples) -> embeddings (B, embed_dim), what the head sees."""
         raise NotImplementedError

@@ -22,7 +22,16 @@ import sqlalchemy as sa
 from audiotk.errors import AudiotkError
 from audiotk.store import upkeep
 from audiotk.store.appending import append_to, parts
-from audiotk.store.history import State, active, claim_rows, heard_ranges, judgement_rows, promotion_rows, replay, segment_rows
+from audiotk.store.history import (
+    State,
+    active,
+    claim_rows,
+    heard_ranges,
+    judgement_rows,
+    promotion_rows,
+    replay,
+    segment_rows,
+)
 from audiotk.store.history import dataset_tables as tables_of
 from audiotk.store.operations import Operation, check_operation
 from audiotk.store.operations import make_operation as make_operation

@@ -1,0 +1,386 @@
+"""Notebook 03: find the ghosts of a model, listen to clusters of them, promote these to negatives, train again (B2).
+
+==========================  ===========================================================================================
+arm                         trained with as many steps each on
+==========================  ===========================================================================================
+accidental silence          ranges, but silence carries a class by accident (:mod:`audiotk.experiments.ghosts`)
+promoted, outputs           the same and the promoted segments (a quarter of what is drawn), their themes as outputs
+promoted, zeros             the same without outputs for themes
+random negatives            the same and as many random segments of the pool, their absent classes known to be absent
+labels without accident     the true labels of the training segments: what is to be reached
+==========================  ===========================================================================================
+
+The pool stands for the log of a deployed model: its detections are known to be true or false, nothing else is known.
+What the false ones are, and what is absent besides the class that fired, a listener says who hears a sample of each
+cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiotk import embed, energy, labels, mining, stats
+from audiotk.experiments import Arm, Material, read_segments, run_folder, train_tasks
+from audiotk.experiments.ghosts import (
+    QUIET,
+    SHARE,
+    SR,
+    WINDOW_S,
+    Found,
+    Ghosts,
+    collect,
+    config,
+    joined,
+    measures,
+    results,
+    store_of,
+    thresholds,
+    with_concepts,
+)
+from audiotk.models.checkpoints import load_checkpoint
+from audiotk.resample import Statistic
+from audiotk.store import open_store
+from audiotk.tables import Labels
+
+EXPERIMENT = "ghost_sounds"
+RAW, OUTPUTS, ZEROS, RANDOM = "accidental silence", "promoted, outputs", "promoted, zeros", "random negatives"
+CLEAN = "labels without accident"
+HEARD = 10  # members of a cluster that the simulated listener hears, drawn at random
+PURE = 0.5  # lower bound of the purity from which the simulated listener promotes: 5 of 5, 9 of 10 right
+MEMBERS = 5  # of a cluster at least
+EVENTFUL = 0.1  # share of the heard members with any event up to which a cluster is silence or ambience
+LISTENER = "simulated"
+FOLDS = 10  # halvings of the groups for the stability of clusters
+CLAIMED = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{OUTPUTS} minus {RAW}"}
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What one model fires on in the pool where the class is absent, with embeddings and clusters.
+
+    `positives` are the embeddings of true detections, `positive_groups` their groups.
+    """
+
+    seed: int
+    false_positives: pd.DataFrame
+    vectors: np.ndarray
+    positives: np.ndarray
+    positive_groups: np.ndarray
+    thresholds: pd.Series
+    scores: Mapping[str, pd.DataFrame]
+    checkpoint: Path
+
+    def __repr__(self) -> str:
+        clusters = self.false_positives["cluster"]
+        return (
+            f"Mined(seed {self.seed}: {len(clusters):,} false positives, {clusters[clusters >= 0].nunique()} clusters, "
+            f"{int((clusters < 0).sum()):,} unassigned)"
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All arms: (arm, seed) -> scores of the test segments, and what they measure."""
+
+    scores: Mapping[tuple[str, int], pd.DataFrame]
+    thresholds: Mapping[tuple[str, int], pd.Series]
+    pool: Mapping[tuple[str, int], pd.DataFrame]  # scores of the pool
+    found: Found
+    promotions: pd.DataFrame = field(repr=False)
+
+
+def accidents(ghosts: Ghosts, count: int = 4) -> list[tuple[str, np.ndarray]]:
+    """Title and sound of training segments that carry a class by accident."""
+    rows = np.flatnonzero(ghosts.accidents)[:count]
+    said = ghosts.labels.frame().iloc[rows]
+    titles = [f"“{said.columns[int(np.nanargmax(row))]}”" for row in said.to_numpy()]
+    names = ghosts.train.segments["segment"].iloc[rows]
+    return [(f"{name}: {title}", ghosts.train.waves[row]) for name, title, row in zip(names, titles, rows, strict=True)]
+
+
+def mine(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> list[Mined]:
+    """Train on the accidental labels with each seed, and cluster what the models fire on in the pool."""
+    base = Arm(RAW, ghosts.train, with_concepts(ghosts.labels, mining.THEMES), config(ghosts))
+    scores = train_tasks([(base, seed) for seed in seeds], _val(ghosts), _materials(ghosts), _runs(out), jobs)
+    return [_mined(ghosts, seed, scores[RAW, seed], out) for seed in seeds]
+
+
+def _mined(ghosts: Ghosts, seed: int, scores: dict[str, pd.DataFrame], out: str | Path) -> Mined:
+    limits = thresholds(ghosts, scores["val"])
+    said, truth = scores["pool"][ghosts.classes], ghosts.truth["pool"]
+    found = mining.false_positives(said, truth, ghosts.pool.segments, ghosts.dataset.recordings, limits)
+    path = run_folder(_runs(out), RAW, seed) / "best.pt"
+    checkpoint, segments = load_checkpoint(path), ghosts.pool.segments
+    vectors = embed.embed_student(checkpoint, ghosts.pool.waves[_places(segments, found)])
+    true = np.flatnonzero(((said > limits) & (truth.frame() == 1)).any(axis=1))
+    positives = embed.embed_student(checkpoint, ghosts.pool.waves[true])
+    found["cluster"] = embed.cluster(vectors, np.random.default_rng([seed, 1]), min_size=MEMBERS)
+    return Mined(seed, found, vectors, positives, segments["group"].to_numpy()[true], limits, scores, path)
+
+
+def _places(segments: pd.DataFrame, found: pd.DataFrame) -> np.ndarray:
+    """Row of each false positive's segment."""
+    return pd.Index(segments["segment"]).get_indexer(pd.Index(found["segment"]))
+
+
+def with_map(mined: Mined) -> Mined:
+    """The same with places x, y on a picture of the embeddings."""
+    places = embed.map_2d(mined.vectors, np.random.default_rng([mined.seed, 2]))
+    return replace(mined, false_positives=mined.false_positives.assign(x=places[:, 0], y=places[:, 1]))
+
+
+def clusters(ghosts: Ghosts, mined: Mined) -> pd.DataFrame:
+    """One row a cluster: members, what it sounds like, the suggested theme and its reason, and what it holds in truth.
+
+    nothing heard is the share of the members in which no event of any class is heard; sounds names the commonest
+    silence, ambience or event of the truth.
+    """
+    found = mined.false_positives
+    suggested = embed.suggest_themes(found, found["cluster"]).set_index("cluster")
+    by_cluster = found.assign(silent=_silent(ghosts, found), kind=_sounds(ghosts, found)).groupby("cluster")
+    about = {
+        "classes": by_cluster["class_name"].agg(lambda names: ", ".join(names.value_counts().index[:2])),
+        "nothing heard": by_cluster["silent"].mean(),
+        "sounds": by_cluster["kind"].agg(lambda kinds: ", ".join(kinds.value_counts().index[:2])),
+    }
+    return suggested[["members", "level_dbfs", "flatness", "theme", "reason"]].assign(**about).reset_index()
+
+
+def _silent(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:
+    """Whether no event of any class is heard in the segment of each false positive."""
+    silent = (ghosts.truth["pool"].frame() == 0).all(axis=1)
+    return silent.reindex(found["segment"]).to_numpy(dtype=bool)
+
+
+def _sounds(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:
+    """What is in the segment of each false positive: the events, or the kind of silence or ambience."""
+    frame = ghosts.truth["pool"].frame().reindex(found["segment"].unique())
+    events = frame.apply(lambda row: "+".join(row.index[row == 1]) or "part of an event", axis=1)
+    kinds = ghosts.kinds_of(ghosts.pool, "pool").reindex(frame.index)
+    return kinds.fillna(events).reindex(found["segment"]).to_numpy()
+
+
+def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path = "") -> pd.DataFrame:
+    """Promotions of one model's clusters: those a person made, or else those of a simulated listener.
+
+    If ``promotions-seedN.sqlite`` in `out` holds any (of somebody who used the explorer, or of an earlier run), they
+    stay; a store `recorded` elsewhere is merged into it first. Otherwise the listener hears `HEARD` random members of
+    each cluster, judges them by the truth, and promotes the cluster: by its suggested theme if an event is heard in
+    at most `EVENTFUL` of them, all classes being absent; else as neg_hard, only the class that fired being absent.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`audiotk.mining.promotions`.
+    """
+    store = store_of(out, mined.seed)
+    if recorded:
+        with open_store(store) as ours:
+            ours.merge(Path(recorded))
+    told = mining.promotions(store) if store.exists() else pd.DataFrame()
+    if len(told):
+        return told
+    found, door, rng = mined.false_positives, ghosts.door, np.random.default_rng([mined.seed, 4])
+    suggested = embed.suggest_themes(found, found["cluster"]).set_index("cluster")["theme"]
+    truth, silent = _truth_of(ghosts, found), _silent(ghosts, found)
+    for name, theme in suggested.items():
+        rows = np.flatnonzero(found["cluster"] == name)
+        heard = rng.choice(rows, min(HEARD, len(rows)), replace=False)
+        said = np.select([truth[heard] == 0, truth[heard] == 1], ["false", "true"], "unsure")
+        sure = said != "unsure"
+        if mining.purity_bound(int((said == "false").sum()), int(sure.sum())) < PURE:
+            continue
+        theme = str(theme) if theme and (~silent[heard]).mean() <= EVENTFUL else "neg_hard"
+        verdicts = found.iloc[heard][["segment", "class_name"]].assign(verdict=said)
+        mining.promote(
+            store, found.iloc[rows], theme, door, labeler=LISTENER, cluster=f"{name}", verdicts=verdicts,
+            absent=None if theme == "neg_hard" else ghosts.classes,
+        )  # fmt: skip
+    return mining.promotions(store) if store.exists() else pd.DataFrame(columns=mining.PROMOTION_COLUMNS)
+
+
+def _truth_of(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:
+    """Whether the class of each row is there: 1, 0 or NaN (only in part)."""
+    truth = ghosts.truth["pool"].frame()
+    rows, columns = (
+        truth.index.get_indexer(pd.Index(found["segment"])),
+        truth.columns.get_indexer(pd.Index(found["class_name"])),
+    )
+    return truth.to_numpy()[rows, columns]
+
+
+def train_again(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path, jobs: int | None = None) -> Outcome:
+    """Train the arms with what was promoted, and measure all of them on the test segments."""
+    base = Arm(RAW, ghosts.train, with_concepts(ghosts.labels, mining.THEMES), config(ghosts))
+    clean = Arm(CLEAN, ghosts.train, with_concepts(ghosts.truth["train"], mining.THEMES), config(ghosts))
+    tasks: list[tuple[Arm, int]] = []
+    for one in mined:
+        arms = _promoted_arms(ghosts, base, one, out)
+        tasks += [(arm, one.seed) for arm in [*arms, clean]]
+    trained = train_tasks(tasks, _val(ghosts), _materials(ghosts), _runs(out), jobs)
+    told = {(RAW, one.seed): one.scores for one in mined} | trained
+    limits = {key: thresholds(ghosts, scores["val"]) for key, scores in told.items()}
+    order = [RAW, OUTPUTS, ZEROS, RANDOM, CLEAN]
+    keys = sorted(told, key=lambda key: (order.index(key[0]), key[1]))
+    found = collect({key: measures(ghosts, told[key]["test"], limits[key]) for key in keys})
+    every = [
+        mining.promotions(store).assign(seed=one.seed) for one in mined if (store := store_of(out, one.seed)).exists()
+    ]
+    table = pd.concat(every, ignore_index=True) if every else pd.DataFrame(columns=[*mining.PROMOTION_COLUMNS, "seed"])
+    test, pool = ({key: told[key][part] for key in keys} for part in ("test", "pool"))
+    return Outcome(test, limits, pool, found, table)
+
+
+def _promoted_arms(ghosts: Ghosts, base: Arm, mined: Mined, out: str | Path) -> list[Arm]:
+    """The arms with promoted and with as many random negatives; none where nothing was promoted."""
+    store = store_of(out, mined.seed)
+    segments = mining.promoted(store, ghosts.door)[0] if store.exists() else pd.DataFrame()
+    if segments.empty:
+        return []
+    every = [*ghosts.classes, *mining.THEMES]
+    recordings, dataset = ghosts.dataset.recordings, mining.with_promoted(ghosts.dataset, store, ghosts.door)
+    extra = read_segments(recordings, segments[list(segments.columns[:4])], SR, WINDOW_S)
+    said = labels.resolve(dataset, extra.segments.drop(columns="group"), ["promoted"], every)
+    zeros = said.frame()
+    zeros[list(mining.THEMES)] = np.nan
+    rng = np.random.default_rng([mined.seed, 5])
+    rows = np.sort(rng.choice(len(ghosts.pool.segments), min(len(segments), len(ghosts.pool.segments)), replace=False))
+    drawn = Material(
+        ghosts.pool.segments.iloc[rows].reset_index(drop=True), ghosts.pool.waves[rows], SR, extra.problems
+    )
+    known = ghosts.truth["pool"].frame().iloc[rows]
+    absent = known.where(known == 0).reindex(columns=every)
+    return [
+        joined(OUTPUTS, base, extra, _exclusive(said), SHARE),
+        joined(ZEROS, base, extra, Labels.from_frame(zeros), SHARE),
+        joined(RANDOM, base, drawn, Labels.from_frame(absent), SHARE),
+    ]
+
+
+def _exclusive(said: Labels) -> Labels:
+    """Labels in which a segment of one theme is absent for the other themes."""
+    frame, themes = said.frame(), list(mining.THEMES)
+    named = (frame[themes] == 1).any(axis=1)
+    frame[themes] = frame[themes].where(frame[themes].notna() | ~named.to_numpy()[:, None], 0.0)
+    return Labels.from_frame(frame)
+
+
+def _val(ghosts: Ghosts) -> tuple[Material, Labels]:
+    frame = ghosts.truth["val"].frame().reindex(columns=[*ghosts.classes, *mining.THEMES])
+    return ghosts.val, Labels.from_frame(frame)
+
+
+def _materials(ghosts: Ghosts) -> dict[str, Material]:
+    return {"val": ghosts.val, "pool": ghosts.pool, "test": ghosts.test}
+
+
+def _runs(out: str | Path) -> Path:
+    return Path(out) / "runs"
+
+
+def show_after(explorer: Any, ghosts: Ghosts, outcome: Outcome, seed: int) -> None:
+    """Tell an explorer which of its points still fire after retraining (arm `OUTPUTS`, else nothing changes)."""
+    if (OUTPUTS, seed) in outcome.pool:
+        explorer.after(outcome.pool[OUTPUTS, seed][ghosts.classes], outcome.thresholds[OUTPUTS, seed])
+
+
+def promotion_quality(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path) -> pd.DataFrame:
+    """What the promotions got right by the truth: one row a seed.
+
+    promoted (segments), wrong (of them hold a class that is said to be absent), unsure (hold a part of one), precision.
+    """
+    rows = []
+    for one in mined:
+        store = store_of(out, one.seed)
+        if not store.exists():
+            continue
+        said = mining.promoted(store, ghosts.door)[1]
+        said = said[said["value"] == 0]
+        truth = ghosts.truth["pool"].frame().stack()
+        there = truth.reindex(pd.MultiIndex.from_frame(said[["segment", "class_name"]])).groupby(level=0).max()
+        wrong, right = (int(np.count_nonzero(there == value)) for value in (1, 0))
+        promoted = said["segment"].nunique()
+        row = {"seed": one.seed, "promoted": promoted, "wrong": wrong, "unsure": promoted - wrong - right}
+        rows.append({**row, "precision": right / max(1, right + wrong)})
+    return pd.DataFrame(rows, columns=["seed", "promoted", "wrong", "unsure", "precision"])
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def concentration(ghosts: Ghosts, outcome: Outcome) -> dict[str, dict[int, Statistic]]:
+    """B2.1: the share of false positives, and of absent audio, that lies on low-information audio, of each seed."""
+    low = energy.low_information(ghosts.sound, ghosts.floor_dbfs(ghosts.test))
+    pairs: dict[str, dict[int, Statistic]] = {"false positives": {}, "absent audio": {}}
+    for (arm, seed), scores in outcome.scores.items():
+        if arm == RAW:
+            both = mining.concentration(
+                scores[ghosts.classes], ghosts.truth["test"], low, outcome.thresholds[arm, seed], ghosts.test.unit
+            )
+            pairs["false positives"][seed], pairs["absent audio"][seed] = both
+    return pairs
+
+
+def levels(ghosts: Ghosts, outcome: Outcome, seed: int | None = None) -> pd.DataFrame:
+    """Figures of B2.1: how often each class fires where it is absent, by level; see :func:`audiotk.mining.by_level`."""
+    seed = min(key[1] for key in outcome.scores) if seed is None else seed
+    scores, limits = outcome.scores[RAW, seed][ghosts.classes], outcome.thresholds[RAW, seed]
+    return mining.by_level(scores, ghosts.truth["test"], ghosts.sound, limits)
+
+
+def repeatability(ghosts: Ghosts, mined: Sequence[Mined]) -> dict[str, dict[int, Statistic]]:
+    """B2.2: adjusted Rand index of clusters found in halves of the groups, by set of rows and seed.
+
+    False positives, true ones, and the nulls of :func:`audiotk.embed.compare`. Seeds whose model makes
+    too few of either are left out.
+    """
+    found: dict[str, dict[int, Statistic]] = {}
+    units = pd.Index(ghosts.pool.segments["group"].unique())
+    for one in mined:
+        groups = one.false_positives["group"].to_numpy()
+        if min(len(set(groups)), len(set(one.positive_groups))) < 4:
+            continue
+        rng = np.random.default_rng([one.seed, 6])
+        sets = embed.compare(
+            one.vectors, groups, one.positives, one.positive_groups, rng, splits=FOLDS, min_size=MEMBERS, units=units
+        )
+        for name, stability in sets.items():
+            found.setdefault(name, {})[one.seed] = stability.repeatable
+    return found
+
+
+def claims(
+    ghosts: Ghosts,
+    outcome: Outcome,
+    repeatable: Mapping[str, Mapping[int, Statistic]],
+    data: str,
+    scale: str,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Claims B2.1 to B2.3 with effect, interval and verdict; index id."""
+    rng = np.random.default_rng(seed)
+    low = concentration(ghosts, outcome)
+    effects: dict[str, stats.Interval | None] = {
+        "B2.1": stats.paired_bootstrap(low["false positives"], low["absent audio"], rng)
+    }
+    there = {"false positives", "unclustered"} <= set(repeatable)
+    effects["B2.2"] = (
+        stats.paired_bootstrap(repeatable["false positives"], repeatable["unclustered"], rng) if there else None
+    )
+    arms = outcome.found.get(QUIET, {})
+    same = OUTPUTS in arms and set(arms[OUTPUTS]) == set(arms[RAW])
+    effects["B2.3"] = stats.paired_bootstrap(arms[OUTPUTS], arms[RAW], rng, relative=True) if same else None
+    seeds = len(low["false positives"])
+    rows = [stats.claim_row(name, effect, data, scale, seeds) for name, effect in effects.items()]
+    return pd.DataFrame(rows).set_index("id")
+
+
+def result_rows(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
+    """Rows of results.jsonl."""
+    return results(EXPERIMENT, summary, ledger, CLAIMED, data, scale)

@@ -1,0 +1,337 @@
+"""What notebooks 03 and 04 share: data with accidental silence in its labels, and how false positives are measured.
+
+The labels are those of somebody who marked time ranges, but for the accident that B2 describes: a share of the training
+segments in which nothing is heard carries the class of the recording it was cut from, as leading and trailing silence
+of a labelled recording does, and as quiet recordings do that somebody labelled by mistake.
+
+==========  ===========================================================================================================
+material    what for
+==========  ===========================================================================================================
+train       segments with the accidental labels
+pool        recordings of a deployed device: nobody has labelled them, and they are in no other part
+val         chooses epochs and thresholds, by its true labels
+test        opened once, by its true labels
+==========  ===========================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiotk import datasets, energy, events, labels, metrics, mining, resample, stats
+from audiotk.backgrounds import AMBIENT_KINDS, SILENCE_KINDS
+from audiotk.datasets import embedded
+from audiotk.errors import NotForThisData
+from audiotk.experiments import (
+    COARSE,
+    Arm,
+    Material,
+    check_judged,
+    check_scale,
+    interval_text,
+    load_material,
+    mean_over_seeds,
+    read_windows,
+    row,
+)
+from audiotk.experiments.simulated_labeler import range_source
+from audiotk.resample import Statistic
+from audiotk.tables import Dataset, Labels
+from audiotk.train import TrainConfig
+
+WINDOW_S, SR = 2.0, 16000
+RECALL = 0.7  # thresholds are chosen on validation to reach it, so that arms are compared at equal recall
+SHARE = 0.25  # of what is drawn in training: segments that an arm adds; without them the others are drawn more often
+NET = {**COARSE, "width": 0.5}  # half the channels, half the time, no worse on so few segments
+ACCIDENT = 0.5  # share of the training segments without any event that carry the class of their recording
+SIZES = {  # recordings: train, pool, validation, test; epochs
+    "smoke": (14, 14, 10, 14, 1),
+    "demo": (80, 400, 32, 112, 16),
+    "paper": (2000, 2000, 400, 1000, 40),
+}
+QUIET = "fires on silence and ambience"
+SHOWN = ["mAP", "recall", "false positives per hour", QUIET, "fires on silence", "fires on ambience",
+         "mean score where nothing is heard"]  # fmt: skip
+NOTHING = "nothing"  # kind of a segment without event, where the data set does not say more
+
+
+@dataclass(frozen=True)
+class Ghosts:
+    """The parts of the data; `labels` are the accidental ones of train, `truth` the true ones of each part."""
+
+    dataset: Dataset
+    train: Material
+    pool: Material
+    val: Material
+    test: Material
+    labels: Labels
+    truth: Mapping[str, Labels]
+    kinds: pd.Series  # of the test segments without event: silence or ambience; NaN elsewhere
+    sound: pd.DataFrame  # of the test segments, energy.describe
+    floors: Mapping[str, energy.NoiseFloor]  # by device, from the training recordings
+    epochs: int
+    accidents: pd.Series  # bool, index segment of train: carries a class by accident
+
+    @property
+    def classes(self) -> list[str]:
+        """Classes of events."""
+        return list(self.dataset.classes)
+
+    @property
+    def door(self) -> mining.Door:
+        """What may be trained on."""
+        return mining.Door(self.dataset.recordings, self.dataset.split)
+
+    def device(self, material: Material) -> pd.Series:
+        """Device of each segment, "" where it is not known; index segment."""
+        known = self.dataset.recordings.set_index("recording")
+        names = known["device"] if "device" in known else pd.Series("", index=known.index)
+        return material.segments.set_index("segment")["recording"].map(names).astype("str")
+
+    def kinds_of(self, material: Material, part: str) -> pd.Series:
+        """Kind of silence or ambience of the segments of a part without event, NaN elsewhere; index segment."""
+        return _kinds(self.dataset, material, self.truth[part])
+
+    def floor_dbfs(self, material: Material) -> pd.Series:
+        """Noise floor of each segment's device; the lowest known one for a device that was never trained on."""
+        levels = {name: floor.level_dbfs for name, floor in self.floors.items()}
+        return self.device(material).map(levels).fillna(min(levels.values()))
+
+
+def load(data: str, data_root: str, scale: str, complete: bool = False) -> Dataset:
+    """Recordings with true ranges and one label a clip (source scraped), the quiet ones mislabelled.
+
+    Raises
+    ------
+    NotForThisData
+        A data set without labelled ranges; see :mod:`audiotk.experiments.real_ghosts` for ESC-50.
+    """
+    train, pool, val, test, _ = SIZES[check_scale(scale)]
+    if data == "embedded":
+        counts = {"n_train": train + pool, "n_val": val, "n_test": test}
+        return datasets.load(data, data_root or None, progress=True, mislabeled_silence=1.0, **counts)
+    if data == "esc50":
+        from audiotk.experiments import real_ghosts
+
+        return real_ghosts.load(data_root, scale)
+    dataset = datasets.load(data, data_root or None, **({"complete": complete} if data == "folder" else {}))
+    if all(dataset.sources["weak"]):
+        raise NotForThisData(
+            f"{data}: this experiment needs to know where nothing is heard, and no source of this data set gives "
+            "ranges; use data=embedded, data=esc50, or data=folder with a CSV of path,start_s,end_s,label"
+        )
+    return labels.with_clip_labels(check_judged(dataset), source=range_source(dataset))
+
+
+def prepare(dataset: Dataset, scale: str, seed: int = 0) -> Ghosts:
+    """Cut the parts, make the accidental labels, describe the test sound."""
+    train_n, pool_n, *_, epochs = SIZES[check_scale(scale)]
+    source = range_source(dataset)
+    recordings = dataset.part("train")
+    cut = max(1, round(len(recordings) * train_n / (train_n + pool_n)))
+    groups = set(recordings["group"][:cut])
+    first = recordings["group"].isin(groups)  # a dog, person or upload is in train or in the pool, never in both
+    if first.all():
+        first = pd.Series(np.arange(len(recordings)) < cut, index=recordings.index)
+    parts = {
+        "train": read_windows(recordings[first], SR, WINDOW_S, progress=True),
+        "pool": read_windows(recordings[~first], SR, WINDOW_S, progress=True),
+        "val": load_material(dataset, "val", SR, WINDOW_S),
+        "test": load_material(dataset, "test", SR, WINDOW_S),
+    }
+    truth = {name: labels.resolve(dataset, part.segments, [source]) for name, part in parts.items()}
+    faulty, accidents = accidental(dataset, parts["train"], truth["train"], np.random.default_rng([seed, 3]))
+    return Ghosts(
+        dataset, parts["train"], parts["pool"], parts["val"], parts["test"], faulty, truth,
+        kinds=_kinds(dataset, parts["test"], truth["test"]),
+        sound=energy.describe(dataset.recordings, parts["test"].segments),
+        floors=energy.noise_floors(recordings[first]), epochs=epochs, accidents=accidents,
+    )  # fmt: skip
+
+
+def accidental(
+    dataset: Dataset, material: Material, truth: Labels, rng: np.random.Generator, share: float = ACCIDENT
+) -> tuple[Labels, pd.Series]:
+    """True labels, but for a share of the segments in which nothing is heard: they carry their recording's class.
+
+    Returns
+    -------
+    Labels
+        As a labeler would have left them who cut recordings without looking at each segment.
+    Series
+        bool, index segment: by accident.
+    """
+    frame, named = truth.frame(), labels.resolve(dataset, material.segments, ["scraped"], truth.classes).frame()
+    free = (frame == 0).all(axis=1) & (named == 1).any(axis=1)
+    chosen = free & (rng.random(len(frame)) < share)
+    return Labels.from_frame(frame.where(~chosen, named)), chosen
+
+
+def _kinds(dataset: Dataset, material: Material, truth: Labels) -> pd.Series:
+    """Kind of silence or ambience of the segments in which every class is absent, NaN elsewhere; index segment."""
+    free = (truth.frame() == 0).all(axis=1)
+    if dataset.name == "embedded":
+        kinds = embedded.quiet_kinds(dataset, material.segments)
+    elif "background" in dataset.recordings:
+        known = dataset.recordings.set_index("recording")["background"]
+        kinds = material.segments.set_index("segment")["recording"].map(known)
+    else:
+        kinds = pd.Series(NOTHING, index=free.index)
+    return kinds.reindex(free.index).where(free)
+
+
+def config(ghosts: Ghosts, **changes: Any) -> TrainConfig:
+    """The recipe of all arms: MelCNN on segments of 2 s, as many steps for each."""
+    settings: dict[str, Any] = {
+        "model_options": NET, "sr": SR, "clip_s": WINDOW_S, "epochs": ghosts.epochs, "batch_size": 32,
+        "epoch_size": round(len(ghosts.train.waves) / (1 - SHARE)), "roll": True, "gain_db": 2.0,
+    }  # fmt: skip
+    return TrainConfig(**{**settings, **changes})
+
+
+def with_concepts(said: Labels, concepts: Sequence[str]) -> Labels:
+    """Labels with further classes for explicit negatives: absent where an event is said to be, else unknown."""
+    frame = said.frame()
+    event = (frame == 1).any(axis=1)
+    more = pd.DataFrame({name: np.where(event, 0.0, np.nan) for name in concepts}, index=frame.index)
+    return Labels.from_frame(pd.concat([frame, more], axis=1))
+
+
+def joined(name: str, base: Arm, extra: Material, extra_labels: Labels, share: float, **changes: Any) -> Arm:
+    """An arm with further segments that make up `share` of what is drawn; as many steps as before."""
+    material = replace(
+        base.material,
+        segments=pd.concat([base.material.segments, extra.segments], ignore_index=True),
+        waves=np.concatenate([base.material.waves, extra.waves]),
+    )
+    both = Labels.from_frame(pd.concat([base.labels.frame(), extra_labels.frame()[list(base.labels.classes)]]))
+    n, m = len(base.labels.segments), len(extra_labels.segments)
+    weights = np.concatenate([np.full(n, (1 - share) / n), np.full(m, share / m)])
+    return replace(base, name=name, material=material, labels=both, weights=weights, **changes)
+
+
+def thresholds(ghosts: Ghosts, scores: pd.DataFrame) -> pd.Series:
+    """Threshold of each class at recall `RECALL` on validation."""
+    return metrics.thresholds(scores[ghosts.classes], ghosts.truth["val"], by="recall", at=RECALL)
+
+
+# --- measures ---------------------------------------------------------------------------------------------------------
+
+
+def measures(ghosts: Ghosts, scores: pd.DataFrame, limits: pd.Series) -> dict[str, Statistic]:
+    """What is measured of one run on the test segments, ready to be resampled by group.
+
+    Parameters
+    ----------
+    scores
+        Of the test segments; columns that are no events are left out.
+    limits
+        Of :func:`thresholds`.
+    """
+    scores, truth, unit = scores[ghosts.classes], ghosts.truth["test"], ghosts.test.unit
+    groups = ghosts.dataset.recordings.set_index("recording")["group"]
+    by_recording = events.false_positives_by_recording(scores, truth, ghosts.test.segments, limits)
+    fires = (scores > limits).any(axis=1).astype(float).to_frame("any")
+    loudest = scores.max(axis=1).to_frame("any")
+    places = {
+        QUIET: ghosts.kinds.notna(),
+        "fires on silence": ghosts.kinds.isin([*SILENCE_KINDS, NOTHING]),
+        "fires on ambience": ghosts.kinds.notna() & ~ghosts.kinds.isin([*SILENCE_KINDS, NOTHING]),
+    }
+    here = {name: place.astype(float).to_frame("any") for name, place in places.items() if place.any()}
+    found = {
+        "mAP": resample.map_statistic(scores, truth, unit),
+        "recall": resample.recall_statistic(scores, truth, limits, unit),
+        "false positives per hour": resample.false_positive_statistic(by_recording, groups),
+        **{name: resample.ratio_statistic(fires * place, place, unit) for name, place in here.items()},
+    }
+    if QUIET in here:
+        name = "mean score where nothing is heard"
+        found[name] = resample.ratio_statistic(loudest * here[QUIET], here[QUIET], unit)
+    for kind in ghosts.kinds.dropna().unique():
+        place = (ghosts.kinds == kind).astype(float).to_frame("any")
+        found[f"fires on {kind}"] = resample.ratio_statistic(fires * place, place, unit)
+    return found
+
+
+Found = Mapping[str, Mapping[str, Mapping[int, Statistic]]]  # metric -> arm -> seed -> statistic
+
+
+def collect(runs: Mapping[tuple[str, int], Mapping[str, Statistic]]) -> dict[str, dict[str, dict[int, Statistic]]]:
+    """(arm, seed) -> metric -> statistic, the other way round: metric -> arm -> seed -> statistic."""
+    found: dict[str, dict[str, dict[int, Statistic]]] = {}
+    for (arm, seed), by_metric in runs.items():
+        for metric, statistic in by_metric.items():
+            found.setdefault(metric, {}).setdefault(arm, {})[seed] = statistic
+    return found
+
+
+def table(found: Found, seed: int = 0) -> pd.DataFrame:
+    """Mean over seeds with its 95 % interval over groups (and seeds): metric, arm, value, low, high, n."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, rng))}
+        for metric, arms in found.items()
+        for arm, by_seed in arms.items()
+    ]
+    summary = pd.DataFrame(rows).drop(columns="level")
+    highest = np.where(summary["metric"] == "false positives per hour", np.inf, 1.0)
+    return summary.assign(low=summary["low"].clip(lower=0.0), high=np.minimum(summary["high"], highest))
+
+
+def wide(summary: pd.DataFrame) -> pd.DataFrame:
+    """The metrics of `SHOWN` as text "value [low, high]", one row an arm, one column a metric."""
+    part = summary[summary["metric"].isin(SHOWN)]
+    text = part.assign(text=[interval_text(item) for item in part.to_dict("records")])
+    shown = text.pivot(index="arm", columns="metric", values="text")
+    columns = [name for name in SHOWN if name in shown.columns]
+    return shown.loc[list(dict.fromkeys(part["arm"])), columns].rename_axis(index=None, columns=None)
+
+
+def by_kind(summary: pd.DataFrame) -> pd.DataFrame:
+    """Share of the segments without event that fire: one row an arm, one column a kind of silence or ambience."""
+    known = [*SILENCE_KINDS, *AMBIENT_KINDS, NOTHING]
+    kinds = summary["metric"].str.removeprefix("fires on ")
+    part = summary.assign(kind=kinds)[summary["metric"].str.startswith("fires on ") & ~summary["metric"].isin(SHOWN)]
+    shown = part.pivot(index="arm", columns="kind", values="value")
+    order = [kind for kind in known if kind in shown] + sorted(set(shown.columns) - set(known))
+    return shown.loc[list(dict.fromkeys(part["arm"])), order].rename_axis(index=None, columns=None)
+
+
+def changes(found: Found, baseline: str, metric: str, seed: int = 0) -> pd.DataFrame:
+    """Relative change of a metric of each arm against `baseline`, paired by groups and seeds; index arm."""
+    rng, arms = np.random.default_rng(seed), found[metric]
+    rows = {
+        arm: vars(stats.paired_bootstrap(by_seed, arms[baseline], rng, relative=True))
+        for arm, by_seed in arms.items()
+        if arm != baseline
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").drop(columns="level").rename_axis("arm")
+
+
+def results(
+    experiment: str, summary: pd.DataFrame, ledger: pd.DataFrame, arms: Mapping[str, str], data: str, scale: str
+) -> list[dict[str, Any]]:
+    """Rows of results.jsonl: each metric of each arm, and the effect behind each claim (`arms`: claim -> its arms)."""
+    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
+    measured = [{"experiment": experiment, **item} for item in summary.to_dict("records")]
+    effects = [
+        {**claim.to_dict(), "experiment": str(name), "metric": "effect", "arm": arms[str(name)]}
+        for name, claim in ledger[ledger["value"].notna()].iterrows()
+    ]
+    rows = []
+    for item in [*measured, *effects]:
+        value = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
+        rows.append(row(item["experiment"], item["arm"], item["metric"], value, **about))
+    return rows
+
+
+def store_of(out: str | Path, seed: int) -> Path:
+    """Where the promotions of one seed's model are kept."""
+    return Path(out) / f"promotions-seed{seed}.sqlite"

@@ -1,0 +1,293 @@
+"""Notebook 04: silence as a class, energy in training, and what did not help: each by itself (B2, claims B2.4 to B2.7).
+
+==============================  =======================================================================================
+arm                             beside the accidental labels of :mod:`audiotk.experiments.ghosts`, at as many steps
+==============================  =======================================================================================
+accidental silence              nothing
+KIND silence                    made silence of one kind, all classes absent, a quarter of what is drawn
+four silences, zeros / outputs  all four kinds; with outputs, each kind is a class of its own
+energy penalty                  confident events cost in frames below a level
+gain jitter                     levels vary by 8 dB in place of 2
+background only                 some segments are quiet stretches of the training recordings, all classes absent
+dropouts                        stretches of the sound fall to faint noise
+penalty and augmentation        the four above together
+random negatives                random segments of the pool, their absent classes known to be absent
+deeper                          two convolutions a block
+longer                          twice as many epochs
+deeper, same verdicts           deeper, and trained on what the validator was fitted on
+gate                            "accidental silence", but nothing is said below a level of the device (from validation)
+... and gate                    the gate on "penalty and augmentation"
+validator                       a second stage on the detections of "accidental silence", fitted on judged detections
+==============================  =======================================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from audiotk import embed, energy, models, silence, stats
+from audiotk.backgrounds import SILENCE_KINDS
+from audiotk.experiments import Arm, Material, read_segments, run_folder, train_tasks
+from audiotk.experiments.ghosts import (
+    NET,
+    QUIET,
+    SHARE,
+    SR,
+    WINDOW_S,
+    Found,
+    Ghosts,
+    changes,
+    collect,
+    config,
+    joined,
+    measures,
+    results,
+    thresholds,
+    with_concepts,
+)
+from audiotk.models.base import count_macs, count_parameters
+from audiotk.models.checkpoints import load_checkpoint
+from audiotk.tables import Labels, make_segments
+from audiotk.validator import Validator, detections, validated
+
+EXPERIMENT = "silence_energy"
+RAW, ZEROS, OUTPUTS = "accidental silence", "four silences, zeros", "four silences, outputs"
+PENALTY, GAIN, BACKGROUND, DROPOUTS = "energy penalty", "gain jitter", "background only", "dropouts"
+TOGETHER, RANDOM, DEEPER, LONGER = "penalty and augmentation", "random negatives", "deeper", "longer"
+GATE, GATED, VALIDATOR, INFORMED = "gate", f"{TOGETHER}, gate", "validator", "deeper, same verdicts"
+CONCEPTS = tuple(f"neg_{kind}" for kind in SILENCE_KINDS)
+MADE = 160  # segments of silence
+FLOOR = 0.02  # score from which the validator looks at a segment
+USELESS = (RANDOM, DEEPER, LONGER)  # B2.6: what did not help
+CLAIMED = {
+    "B2.4": f"{OUTPUTS} minus {RAW}",
+    "B2.5": f"{TOGETHER} minus {RAW}",
+    "B2.6": f"the best of {', '.join(USELESS)} minus {RAW}",
+    "B2.7": f"{VALIDATOR} minus {INFORMED}",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What all arms measure, and their thresholds."""
+
+    found: Found
+    thresholds: Mapping[tuple[str, int], pd.Series]
+    scores: Mapping[tuple[str, int], pd.DataFrame]
+    gates: Mapping[str, pd.Series]
+    folder: Path
+
+
+def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> Outcome:
+    """Train all arms with all seeds, add gate and validator, and measure them on the test segments."""
+    runs = Path(out) / "runs"
+    base = Arm(RAW, ghosts.train, with_concepts(ghosts.labels, CONCEPTS), config(ghosts))
+    materials = {"val": ghosts.val, "test": ghosts.test}
+    val = ghosts.val, Labels.from_frame(ghosts.truth["val"].frame().reindex(columns=[*ghosts.classes, *CONCEPTS]))
+    told = train_tasks([(base, seed) for seed in seeds], val, {**materials, "pool": ghosts.pool}, runs, jobs)
+    arms = arms_of(ghosts, base)
+    tasks = [(arm, seed) for arm in arms for seed in seeds]
+    tasks += [(informed(ghosts, base, told[RAW, seed]["pool"]), seed) for seed in seeds]
+    told |= train_tasks(tasks, val, materials, runs, jobs)
+    told = {key: {part: scores[ghosts.classes] for part, scores in parts.items()} for key, parts in told.items()}
+    gates = energy.fit_gate(
+        energy.describe(ghosts.dataset.recordings, ghosts.val.segments), ghosts.truth["val"], ghosts.device(ghosts.val)
+    )
+    for seed in seeds:
+        told[GATE, seed] = _gated(ghosts, told[RAW, seed], gates)
+        told[GATED, seed] = _gated(ghosts, told[TOGETHER, seed], gates)
+        told[VALIDATOR, seed] = _validated(ghosts, told[RAW, seed], run_folder(runs, RAW, seed), seed)
+    limits = {key: thresholds(ghosts, parts["val"]) for key, parts in told.items()}
+    found = collect({key: measures(ghosts, parts["test"], limits[key]) for key, parts in told.items()})
+    return Outcome(found, limits, {key: parts["test"] for key, parts in told.items()}, {RAW: gates}, runs)
+
+
+def arms_of(ghosts: Ghosts, base: Arm) -> list[Arm]:
+    """All arms that are trained, but for the one that needs the detections of "accidental silence"."""
+    rng = np.random.default_rng(11)
+    quiet_dbfs = float(np.median([floor.level_dbfs for floor in ghosts.floors.values()])) + energy.FAINT_DB
+    penalty = {"energy_penalty": 0.5, "quiet_dbfs": quiet_dbfs}
+    jitter, background, dropouts = {"gain_db": 8.0}, {"background_share": 0.15}, {"dropout_share": 0.5}
+    quiet = quiet_sound(ghosts)
+    made = {kind: made_silence(ghosts, (kind,), rng) for kind in SILENCE_KINDS}
+    every = made_silence(ghosts, SILENCE_KINDS, rng)
+    arms = [joined(f"{kind} silence", base, part, nothing(part, base, ()), SHARE) for kind, part in made.items()]
+    arms += [joined(ZEROS, base, every, nothing(every, base, ()), SHARE)]
+    arms += [joined(OUTPUTS, base, every, nothing(every, base, CONCEPTS), SHARE)]
+    arms += [
+        replace(base, name=name, config=config(ghosts, **changes), backgrounds=behind)
+        for name, changes, behind in (
+            (PENALTY, penalty, None),
+            (GAIN, jitter, None),
+            (BACKGROUND, background, quiet),
+            (DROPOUTS, dropouts, None),
+            (TOGETHER, {**penalty, **jitter, **background, **dropouts}, quiet),
+            (DEEPER, {"model_options": {**NET, "deeper": True}}, None),
+            (LONGER, {"epochs": 2 * ghosts.epochs}, None),
+        )
+        if "background_share" not in changes or behind is not None
+    ]
+    rows = np.sort(rng.choice(len(ghosts.pool.segments), min(MADE, len(ghosts.pool.segments)), replace=False))
+    known = ghosts.truth["pool"].frame().iloc[rows]
+    return [*arms, joined(RANDOM, base, _rows(ghosts.pool, rows), _partly(known.where(known == 0), base), SHARE)]
+
+
+def informed(ghosts: Ghosts, base: Arm, scores: pd.DataFrame) -> Arm:
+    """The deeper net with the verdicts that the validator is fitted on: only the judged cells are known."""
+    judged = ghosts.truth["pool"].frame().where(scores[ghosts.classes] > FLOOR)
+    rows = np.flatnonzero(judged.notna().any(axis=1))
+    arm = joined(INFORMED, base, _rows(ghosts.pool, rows), _partly(judged.iloc[rows], base), SHARE)
+    return replace(arm, config=config(ghosts, model_options={**NET, "deeper": True}))
+
+
+def _rows(material: Material, rows: np.ndarray) -> Material:
+    return replace(material, segments=material.segments.iloc[rows].reset_index(drop=True), waves=material.waves[rows])
+
+
+def _partly(known: pd.DataFrame, base: Arm) -> Labels:
+    """Labels that know some cells of the events and nothing of explicit negatives."""
+    return Labels.from_frame(known.reindex(columns=list(base.labels.classes)))
+
+
+def made_silence(ghosts: Ghosts, kinds: Sequence[str], rng: np.random.Generator, n: int = MADE) -> Material:
+    """Made silence of these kinds in turn, each as a random device of the training recordings records it.
+
+    The ids of its segments name the kind.
+    """
+    floors = list(ghosts.floors.values())
+    names = [f"made-{kinds[k % len(kinds)]}-{k:04d}" for k in range(n)]
+    waves = np.stack([
+        silence.make_silence(kinds[k % len(kinds)], round(WINDOW_S * SR), floors[rng.integers(len(floors))], rng)
+        for k in range(n)
+    ])  # fmt: skip
+    return Material(make_segments(names, 0.0, WINDOW_S).assign(group=names), waves, SR, ghosts.train.problems)
+
+
+def made_sounds(ghosts: Ghosts) -> list[tuple[str, np.ndarray]]:
+    """Title and sound of one made silence of each kind."""
+    made = made_silence(ghosts, SILENCE_KINDS, np.random.default_rng(11), n=len(SILENCE_KINDS))
+    return list(zip(SILENCE_KINDS, made.waves, strict=True))
+
+
+def nothing(material: Material, base: Arm, concepts: Sequence[str]) -> Labels:
+    """All events absent in made silence; with `concepts` its kind is present and the other kinds absent."""
+    table = pd.DataFrame(0.0, index=material.segments["segment"], columns=list(base.labels.classes))
+    table[list(CONCEPTS)] = np.nan
+    kinds = "neg_" + material.segments["recording"].str.split("-").str[1]
+    for name in concepts:
+        table[name] = (kinds == name).to_numpy(dtype=float)
+    return Labels.from_frame(table)
+
+
+def quiet_sound(ghosts: Ghosts) -> np.ndarray | None:
+    """Quiet stretches of a second or more in the training recordings (m, samples), None where there are none."""
+    names = ghosts.train.segments["recording"].unique()
+    recordings = ghosts.dataset.recordings[ghosts.dataset.recordings["recording"].isin(names)]
+    found = silence.quiet_stretches(recordings, ghosts.floors, shortest_s=1.0)
+    if found.empty:
+        return None
+    sound = []
+    for row in found.to_dict("records"):
+        place = make_segments(row["recording"], row["start_s"], min(row["end_s"], row["start_s"] + WINDOW_S))
+        wave = read_segments(recordings, place, SR, None).waves[0]
+        sound.append(np.resize(np.concatenate([wave, wave[::-1]]), round(WINDOW_S * SR)))
+    return np.stack(sound).astype(np.float32)
+
+
+def _gated(ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], gates: pd.Series) -> dict[str, pd.DataFrame]:
+    """Scores with the gate closed; a device that validation does not know has the lowest gate of the others."""
+    known = pd.Series({**dict.fromkeys(ghosts.device(ghosts.test).unique(), gates.min()), **gates}, dtype=float)
+    val_sound = energy.describe(ghosts.dataset.recordings, ghosts.val.segments)
+    return {
+        "val": energy.gate(parts["val"], val_sound, known, ghosts.device(ghosts.val)),
+        "test": energy.gate(parts["test"], ghosts.sound, known, ghosts.device(ghosts.test)),
+    }
+
+
+def _validated(ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], folder: Path, seed: int) -> dict[str, pd.DataFrame]:
+    """Scores with a validator in them, fitted on the judged detections of the pool."""
+    checkpoint, recordings = load_checkpoint(folder / "best.pt"), ghosts.dataset.recordings
+    found, vectors = {}, {}
+    for part, material in (("pool", ghosts.pool), ("val", ghosts.val), ("test", ghosts.test)):
+        sound = ghosts.sound if part == "test" else energy.describe(recordings, material.segments)
+        found[part] = detections(parts[part], material.segments, FLOOR, sound)
+        vectors[part] = embed.embed_student(checkpoint, material.waves)[found[part]["row"]]
+    judged = ghosts.truth["pool"].frame().stack()
+    right = judged.reindex(pd.MultiIndex.from_frame(found["pool"][["segment", "class_name"]])).to_numpy()
+    known = np.isfinite(right)
+    groups = ghosts.pool.unit.reindex(found["pool"]["segment"]).to_numpy()[known]
+    rng = np.random.default_rng([seed, 21])
+    second = Validator.fit(found["pool"][known], vectors["pool"][known], right[known], groups, rng)
+    return {
+        part: validated(parts[part], found[part], second.scores(found[part], vectors[part]), FLOOR)
+        for part in ("val", "test")
+    }
+
+
+def changed(outcome: Outcome) -> dict[str, pd.DataFrame]:
+    """Relative change of each arm against "accidental silence", for :func:`audiotk.ghost_figures.changes`."""
+    shown = [metric for metric in (QUIET, "false positives per hour", "recall") if metric in outcome.found]
+    return {metric: changes(outcome.found, RAW, metric) for metric in shown}
+
+
+# --- cost and claims --------------------------------------------------------------------------------------------------
+
+
+def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
+    """What the arms of B2.7 cost: parameters, MACs and milliseconds for one segment of 2 s on one thread."""
+    rows = {}
+    wave = torch.as_tensor(np.array(ghosts.test.waves[:16]))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for arm, options in ((RAW, {}), (DEEPER, {"deeper": True})):
+            rng, every = np.random.default_rng(0), {**NET, **options}
+            net = models.build("melcnn", len(ghosts.classes), sr=SR, clip_s=WINDOW_S, rng=rng, **every).eval()
+            with torch.inference_mode():
+                net(wave)
+                begin = time.perf_counter()
+                for _ in range(3):
+                    net(wave)
+            seconds = (time.perf_counter() - begin) / 3 / len(wave)
+            rows[arm] = {"parameters": count_parameters(net), "MACs": count_macs(net), "ms a segment": 1000 * seconds}
+    finally:
+        torch.set_num_threads(threads)
+    classes, inputs = len(ghosts.classes), 7 + 128  # of the validator: score, numbers, squares, embedding
+    second = classes + inputs * (1 + classes)
+    rows[VALIDATOR] = {"parameters": rows[RAW]["parameters"] + second, "MACs": rows[RAW]["MACs"] + 2 * inputs}
+    rows[VALIDATOR]["ms a segment"] = np.nan
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
+
+
+def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFrame:
+    """Claims B2.4 to B2.7 with effect, interval and verdict; index id."""
+    rng, found = np.random.default_rng(seed), outcome.found
+
+    def effect(metric: str, arm: str, baseline: str) -> stats.Interval | None:
+        arms = found.get(metric, {})
+        there = arm in arms and baseline in arms
+        return stats.paired_bootstrap(arms[arm], arms[baseline], rng, relative=True) if there else None
+
+    best = [one for arm in USELESS if (one := effect(QUIET, arm, RAW)) is not None]
+    effects = {
+        "B2.4": effect("fires on silence", OUTPUTS, RAW),
+        "B2.5": effect(QUIET, TOGETHER, RAW),
+        "B2.6": min(best, key=lambda one: one.value) if best else None,
+        "B2.7": effect("false positives per hour", VALIDATOR, INFORMED),
+    }
+    seeds = len({seed for _, seed in outcome.scores})
+    rows = [stats.claim_row(name, one, data, scale, seeds) for name, one in effects.items()]
+    return pd.DataFrame(rows).set_index("id")
+
+
+def result_rows(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
+    """Rows of results.jsonl."""
+    return results(EXPERIMENT, summary, ledger, CLAIMED, data, scale)

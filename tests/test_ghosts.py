@@ -1,0 +1,197 @@
+"""Notebooks 03 and 04: the accident, equal steps, promoted negatives, what is never trained on, empty findings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from audiotk import audio, ghost_figures, mining
+from audiotk.experiments import ghost_sounds, ghosts, real_ghosts, silence_energy
+from audiotk.experiments.ghosts import Ghosts
+from audiotk.tables import AudiotkError
+
+
+@pytest.fixture(scope="module")
+def parts() -> Ghosts:
+    return ghosts.prepare(ghosts.load("embedded", "", "smoke"), "smoke")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("ghosts")
+
+
+@pytest.fixture(scope="module")
+def mined(parts, out):
+    return ghost_sounds.mine(parts, [0], out, jobs=1)
+
+
+def test_only_segments_without_event_get_a_class_by_accident(parts):
+    truth, said = parts.truth["train"].frame(), parts.labels.frame()
+    changed = ((truth != said) & ~(truth.isna() & said.isna())).any(axis=1)
+    assert changed.equals(parts.accidents[changed.index] & (said == 1).any(axis=1))
+    assert (truth[parts.accidents] == 0).all(axis=None)
+    assert ((said[parts.accidents] == 1).sum(axis=1) == 1).all()
+    free = (truth == 0).all(axis=1)
+    assert 0.3 < parts.accidents.sum() / free.sum() < 0.7
+
+
+def test_no_group_is_in_two_parts(parts):
+    groups = [set(part.segments["group"]) for part in (parts.train, parts.pool, parts.val, parts.test)]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+def test_mined_are_false_by_the_truth_and_have_places(parts, mined):
+    found = mined[0].false_positives
+    truth = parts.truth["pool"].frame()
+    assert len(found) == len(mined[0].vectors) > 10
+    for row in found.to_dict("records"):
+        assert truth.loc[row["segment"], row["class_name"]] == 0
+        assert row["score"] > mined[0].thresholds[row["class_name"]]
+    assert found["level_dbfs"].notna().all()
+
+
+def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
+    told = ghost_sounds.listen(parts, mined[0], out)
+    assert len(told) > 0
+    assert (told["purity_low"] >= ghost_sounds.PURE).all()
+    assert ghost_sounds.listen(parts, mined[0], out).equals(told), "what was promoted stays"
+    outcome = ghost_sounds.train_again(parts, mined, out, jobs=1)
+    arms = {arm for arm, _ in outcome.scores}
+    assert arms == {ghost_sounds.RAW, ghost_sounds.OUTPUTS, ghost_sounds.ZEROS, ghost_sounds.RANDOM, ghost_sounds.CLEAN}
+    epochs = {len((path / "history.jsonl").read_text().splitlines()) for path in (out / "runs").iterdir()}
+    assert epochs == {parts.epochs}
+    summary = ghosts.table(outcome.found)
+    assert set(ghosts.wide(summary).columns) <= set(ghosts.SHOWN)
+    ledger = ghost_sounds.claims(parts, outcome, ghost_sounds.repeatability(parts, mined), "embedded", "smoke")
+    assert ledger.index.tolist() == ["B2.1", "B2.2", "B2.3"]
+    assert not set(ledger["verdict"]) & {"reproduced", "not reproduced"}, "smoke decides nothing"
+    assert len(ghost_sounds.result_rows(summary, ledger, "embedded", "smoke")) >= len(summary)
+    assert ghost_sounds.promotion_quality(parts, mined, out)["promoted"].tolist() == [
+        mining.promoted(ghosts.store_of(out, 0), parts.door)[0]["segment"].nunique()
+    ]
+    for figure in (
+        ghost_figures.clusters(ghost_sounds.clusters(parts, mined[0])),
+        ghost_figures.by_level(ghost_sounds.levels(parts, outcome)),
+        ghost_figures.floors(parts.floors),
+        ghost_figures.changes({ghosts.QUIET: ghosts.changes(outcome.found, ghost_sounds.RAW, ghosts.QUIET)}, 0.2),
+    ):
+        assert figure.axes
+
+
+def test_promoted_segments_are_a_quarter_of_what_is_drawn_and_held_out_ones_never(parts, mined, out):
+    ghost_sounds.listen(parts, mined[0], out)
+    base = ghost_sounds.Arm("raw", parts.train, ghosts.with_concepts(parts.labels, mining.THEMES), ghosts.config(parts))
+    arms = ghost_sounds._promoted_arms(parts, base, mined[0], out)
+    held = set(parts.val.segments["recording"]) | set(parts.test.segments["recording"])
+    n = len(parts.train.segments)
+    for arm in arms:
+        assert arm.config == base.config, "as many steps"
+        assert arm.weights[n:].sum() == pytest.approx(ghost_sounds.SHARE)
+        assert not set(arm.material.segments["recording"]) & held
+        extra = arm.labels.frame().iloc[n:]
+        assert not (extra[parts.classes] == 1).any(axis=None), "negatives only"
+    outputs, zeros, random = (arm.labels.frame().iloc[n:] for arm in arms)
+    assert (outputs[list(mining.THEMES)].sum(axis=1) == 1).all()
+    assert zeros[list(mining.THEMES)].isna().all(axis=None)
+    assert len(outputs) == len(zeros) == len(random)
+
+
+def test_nothing_found_still_ends_with_a_table(parts, tmp_path):
+    silent = {part: pd.DataFrame(0.1, parts_of.segments["segment"], [*parts.classes, *mining.THEMES])
+              for part, parts_of in (("val", parts.val), ("pool", parts.pool), ("test", parts.test))}  # fmt: skip
+    (tmp_path / "runs" / "accidental-silence-seed0").mkdir(parents=True)
+    real = ghost_sounds.mine(parts, [0], tmp_path / "real", jobs=1)[0].checkpoint
+    (tmp_path / "runs" / "accidental-silence-seed0" / "best.pt").write_bytes(real.read_bytes())
+    with pytest.warns(UserWarning, match="fewer than"):
+        nothing = ghost_sounds._mined(parts, 0, {**silent, "pool": silent["pool"] * 0}, tmp_path)
+    assert nothing.false_positives.empty
+    assert ghost_sounds.listen(parts, nothing, tmp_path).empty
+    assert ghost_sounds.clusters(parts, nothing).empty
+    assert ghost_figures.clusters(ghost_sounds.clusters(parts, nothing)).axes
+    outcome = ghost_sounds.train_again(parts, [nothing], tmp_path, jobs=1)
+    assert {arm for arm, _ in outcome.scores} == {ghost_sounds.RAW, ghost_sounds.CLEAN}
+    ledger = ghost_sounds.claims(parts, outcome, ghost_sounds.repeatability(parts, [nothing]), "embedded", "smoke")
+    assert ledger.loc[["B2.2", "B2.3"], "verdict"].tolist() == ["needs data we lack"] * 2
+    assert not ghosts.wide(ghosts.table(outcome.found)).empty
+
+
+def test_all_arms_of_notebook_04(parts, tmp_path):
+    outcome = silence_energy.run(parts, [0], tmp_path, jobs=1)
+    arms = {arm for arm, _ in outcome.scores}
+    assert len(arms) == 19
+    assert {silence_energy.GATE, silence_energy.VALIDATOR, silence_energy.INFORMED, *silence_energy.USELESS} <= arms
+    gated, raw = outcome.scores[silence_energy.GATE, 0], outcome.scores[silence_energy.RAW, 0]
+    assert ((gated == raw) | (gated == 0)).all(axis=None)
+    ledger = silence_energy.claims(outcome, "embedded", "smoke")
+    assert ledger.index.tolist() == ["B2.4", "B2.5", "B2.6", "B2.7"]
+    assert ledger["value"].notna().all()
+    cost = silence_energy.cost(parts, outcome)
+    assert cost.loc[silence_energy.DEEPER, "MACs"] > 1.3 * cost.loc[silence_energy.RAW, "MACs"]
+    assert cost.loc[silence_energy.VALIDATOR, "MACs"] < 1.01 * cost.loc[silence_energy.RAW, "MACs"]
+
+
+def test_made_silence_is_labelled_as_what_it_is(parts):
+    base = silence_energy.Arm("a", parts.train, ghosts.with_concepts(parts.labels, silence_energy.CONCEPTS),
+                              ghosts.config(parts))  # fmt: skip
+    made = silence_energy.made_silence(parts, ("clean", "device"), np.random.default_rng(0), n=6)
+    with_outputs = silence_energy.nothing(made, base, silence_energy.CONCEPTS).frame()
+    assert with_outputs["neg_clean"].tolist() == [1, 0, 1, 0, 1, 0]
+    assert with_outputs["neg_device"].tolist() == [0, 1, 0, 1, 0, 1]
+    assert (with_outputs[[*parts.classes, "neg_noisy"]] == 0).all(axis=None)
+    assert silence_energy.nothing(made, base, ()).frame()[list(silence_energy.CONCEPTS)].isna().all(axis=None)
+
+
+# --- real sound -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def esc10() -> Path:
+    root = Path(os.environ.get("AUDIOTK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"
+    if not root.exists():
+        pytest.skip(f"no real data at {root}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def real(esc10):
+    return real_ghosts.load(str(esc10), "smoke")
+
+
+def test_composed_events_are_where_the_truth_says(real):
+    events = real.annotations[(real.annotations["source"] == "truth") & (real.annotations["value"] == 1)]
+    places = events.merge(real.segments, on="segment").merge(real.recordings[["recording", "path"]], on="recording")
+    louder = 0
+    for row in places.to_dict("records"):
+        wave, sr = audio.load(row["path"])
+        inside = wave[round(row["start_s"] * sr) : round(row["end_s"] * sr)]
+        louder += np.square(inside).mean() > np.square(wave).mean()
+    assert louder > 0.8 * len(places)
+
+
+def test_no_source_is_in_two_groups_or_parts(real):
+    rows = real.recordings.assign(split=real.recordings["recording"].map(real.split))
+    used = rows.assign(source=rows["sources"].str.split(";")).explode("source")
+    used = used[used["source"] != ""]
+    assert (used.groupby("source")["group"].nunique() == 1).all()
+    assert (rows.groupby("group")["split"].nunique() == 1).all()
+    assert set(real.split) == {"train", "val", "test"}
+
+
+def test_real_recordings_are_the_same_again(real, esc10):
+    again = real_ghosts.load(str(esc10), "smoke")
+    pd.testing.assert_frame_equal(real.recordings, again.recordings)
+    pd.testing.assert_frame_equal(real.annotations, again.annotations)
+
+
+def test_esc_without_dogs_is_refused(esc10, tmp_path):
+    meta = pd.read_csv(esc10 / "meta" / "esc50.csv")
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "audio").symlink_to(esc10 / "audio")
+    meta[meta["category"] != "dog"].to_csv(tmp_path / "meta" / "esc50.csv", index=False)
+    with pytest.raises(AudiotkError, match="no recording of dog"):
+        real_ghosts.load(str(tmp_path), "smoke")
