@@ -21,9 +21,9 @@ LAYERS = (
     {"errors", "files", "tristate", "tables"},
     {"audio", "decode", "ontology"},
     {
-        "agreement", "backgrounds", "claims", "datasets", "energy", "events", "formats", "labels", "metrics", "mining", "noise",
-        "oscillators", "relabel", "resample", "results", "scores", "silence", "soundscapes", "stats", "store", "synthesis",
-        "validator",
+        "agreement", "backgrounds", "claims", "datasets", "energy", "events", "formats", "labels", "metrics",
+        "mining", "noise", "oscillators", "relabel", "resample", "results", "scores", "silence", "soundscapes",
+        "stats", "store", "synthesis", "validator",
     },
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "search", "teachers", "train"},
     {
