@@ -10,6 +10,7 @@ _HOME = {
     "RuleReview": "audiotk.widgets.review",
     "TeacherReview": "audiotk.widgets.teacher_review",
     "Adjudicator": "audiotk.widgets.adjudicator",
+    "ClusterExplorer": "audiotk.widgets.explorer",
 }
 
 
