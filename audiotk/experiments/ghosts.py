@@ -129,9 +129,9 @@ def load(data: str, data_root: str, scale: str, complete: bool = False) -> Datas
     return labels.with_clip_labels(check_judged(dataset), source=range_source(dataset))
 
 
-def prepare(dataset: Dataset, scale: str, seed: int = 0) -> Ghosts:
-    """Cut the parts, make the accidental labels, describe the test sound."""
-    train_n, pool_n, *_, epochs = SIZES[check_scale(scale)]
+def prepare(dataset: Dataset, scale: str, seed: int = 0, epochs: int | None = None) -> Ghosts:
+    """Cut the parts, make the accidental labels, describe the test sound; `epochs` None: as `SIZES` says."""
+    train_n, pool_n, *_, usual = SIZES[check_scale(scale)]
     source = range_source(dataset)
     recordings = dataset.part("train")
     cut = max(1, round(len(recordings) * train_n / (train_n + pool_n)))
@@ -151,7 +151,7 @@ def prepare(dataset: Dataset, scale: str, seed: int = 0) -> Ghosts:
         dataset, parts["train"], parts["pool"], parts["val"], parts["test"], faulty, truth,
         kinds=_kinds(dataset, parts["test"], truth["test"]),
         sound=energy.describe(dataset.recordings, parts["test"].segments),
-        floors=energy.noise_floors(recordings[first]), epochs=epochs, accidents=accidents,
+        floors=energy.noise_floors(recordings[first]), epochs=epochs or usual, accidents=accidents,
     )  # fmt: skip
 
 

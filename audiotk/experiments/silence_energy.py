@@ -65,6 +65,7 @@ TOGETHER, RANDOM, DEEPER, LONGER = "penalty and augmentation", "random negatives
 GATE, GATED, VALIDATOR, INFORMED = "gate", f"{TOGETHER}, gate", "validator", "deeper, same verdicts"
 CONCEPTS = tuple(f"neg_{kind}" for kind in SILENCE_KINDS)
 MADE = 160  # segments of silence
+EPOCHS = {"demo": 11}  # where 17 arms would take too long with as many as notebook 03
 FLOOR = 0.02  # score from which the validator looks at a segment
 USELESS = (RANDOM, DEEPER, LONGER)  # B2.6: what did not help
 CLAIMED = {
