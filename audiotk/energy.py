@@ -152,7 +152,7 @@ def noise_floors(
     """
     if not 0 < share <= 1:
         raise AudiotkError(f"noise floor: expected a share in (0, 1], got {share}")
-    device = recordings[by].astype("str") if by in recordings else pd.Series("", index=recordings.index)
+    device = recordings[by].fillna("").astype("str") if by in recordings else pd.Series("", index=recordings.index)
     floors = {}
     for name, part in tqdm(list(recordings.groupby(device, sort=True)), desc="noise floors", disable=not progress):
         chosen = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(int))]
@@ -243,7 +243,9 @@ def fit_gate(
         raise AudiotkError(f"gate: expected keep in (0, 1], got {keep}")
     frame = labels.frame() if isinstance(labels, Labels) else labels
     level = sound["loudest_dbfs"].reindex(frame.index)
-    device = pd.Series("", index=frame.index) if device is None else device.reindex(frame.index).astype("str")
+    device = (
+        pd.Series("", index=frame.index) if device is None else device.reindex(frame.index).fillna("").astype("str")
+    )
     present = (frame == 1).any(axis=1) & level.notna()
     gates = {}
     for name, part in level.groupby(device, sort=True):
@@ -258,7 +260,14 @@ def gate(scores: pd.DataFrame, sound: pd.DataFrame, gates: pd.Series, device: pd
     A device that the gate was not fitted on is an error: its noise floor is not known.
     """
     level = sound["loudest_dbfs"].reindex(scores.index)
-    names = pd.Series("", index=scores.index) if device is None else device.reindex(scores.index).astype("str")
+    names = (
+        pd.Series("", index=scores.index) if device is None else device.reindex(scores.index).fillna("").astype("str")
+    )
     if unknown := sorted(set(names) - set(gates.index)):
         raise AudiotkError(f"gate: no threshold for device {unknown[0]!r}; it was fitted on {list(gates.index)}")
     return scores.where(~(level < names.map(gates)), 0.0)
+
+
+def _named(device: pd.Series | None, index: pd.Index) -> pd.Series:
+    """The device of each segment, "" where it is not known."""
+    return pd.Series("", index=index) if device is None else device.reindex(index).fillna("").astype("str")

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from audiotk.errors import AudiotkError
 
-__all__ = ["masked_bce", "masked_mse"]
+__all__ = ["energy_penalty", "masked_bce", "masked_mse"]
 
 
 def masked_bce(logits: Tensor, targets: Tensor, denominator: str = "all", weight: Tensor | None = None) -> Tensor:

@@ -58,8 +58,14 @@ def quiet_stretches(
         segment, recording, start_s, end_s and kind (of :func:`silence_kind`).
     """
     rows = []
-    for row in tqdm(recordings.to_dict("records"), desc="quiet stretches", disable=not progress):
-        floor = floors[str(row.get(by, ""))]
+    device = recordings[by].fillna("").astype("str") if by in recordings else pd.Series("", index=recordings.index)
+    if unknown := sorted(set(device) - set(floors)):
+        raise AudiotkError(
+            f"quiet stretches: no noise floor of {by} {unknown[0]!r}; there are those of {sorted(floors)}"
+        )
+    known = zip(recordings.to_dict("records"), device, strict=True)
+    for row, name in tqdm(known, total=len(recordings), desc="quiet stretches", disable=not progress):
+        floor = floors[name]
         try:
             wave, sr = audio.load(row["path"], sr=floor.sr)
         except AudiotkError:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from audiotk import audio, labels, mining
 from audiotk.events import false_positives_per_hour
-from audiotk.store import open_store
+from audiotk.store import make_operation, open_store
 from audiotk.tables import AudiotkError, Dataset, Labels, make_annotations, make_segments, make_sources, make_windows
 
 SR = 8000
@@ -314,7 +314,7 @@ def test_taking_back_leaves_the_history_and_nothing_else(found, recordings, spli
 
 
 def test_no_way_leads_held_out_sound_into_training(found, recordings, split, tmp_path):
-    """Directly, by a copy, by a mixture, and by a run that goes on after the split has changed."""
+    """Directly, by a copy, by a mixture, and when promotions are read again after the split has changed."""
     store, door = tmp_path / "s.sqlite", mining.Door(recordings, split)
     smuggled = found.iloc[[0]].assign(recording="t", segment="t@0.000-1.000", start_s=0.0, end_s=1.0)
     with pytest.raises(AudiotkError, match="held out"):
@@ -334,7 +334,7 @@ def test_no_way_leads_held_out_sound_into_training(found, recordings, split, tmp
         with pytest.raises(AudiotkError, match=f"{name}: must not be trained on"):
             mining.promote(store, smuggled.assign(recording=name), "neg_hard", wide, labeler="ann")
     mining.promote(store, found, "neg_hard", door, labeler="ann")
-    resplit = mining.Door(recordings, split.replace({}).mask(split.index == "c", "test"))
+    resplit = mining.Door(recordings, split.mask(split.index == "c", "test"))
     with pytest.raises(AudiotkError, match="c must not be trained on"):
         mining.promoted(store, resplit)
     with pytest.raises(AudiotkError, match="c must not be trained on"):
@@ -367,3 +367,57 @@ def test_the_purity_bound_is_exact():
         assert stats.binom.sf(right - 1, heard, bound) == pytest.approx(0.05), "so many or more by chance: 5 %"
     with pytest.raises(AudiotkError, match="0 <= right <= heard"):
         mining.purity_bound(3, 2)
+
+
+def test_a_class_that_was_heard_is_not_called_absent(recordings, split, tmp_path):
+    """Of two classes that fire in one segment one is false and one is a true event."""
+    segments = make_windows(recordings[:1], 2.0, 2.0)
+    index = pd.Index(segments["segment"])
+    said = Labels.from_frame(pd.DataFrame(0.0, index, ["dog", "cat"]))
+    scores = pd.DataFrame({"dog": [0.9, 0.1], "cat": [0.8, 0.1]}, index)
+    found = mining.false_positives(scores, said, segments, recordings, 0.5)
+    heard = found[["segment", "class_name"]].assign(verdict=np.where(found["class_name"] == "dog", "false", "true"))
+    foreign = pd.DataFrame({"segment": [f"x{k}" for k in range(20)], "class_name": "dog", "verdict": "false"})
+    store, door = tmp_path / "s.sqlite", mining.Door(recordings, split)
+    mining.promote(store, found, "neg_silence", door, labeler="ann", verdicts=pd.concat([heard, foreign]),
+                   absent=["dog", "cat"])  # fmt: skip
+    values = mining.promoted(store, door)[1].set_index("class_name")["value"]
+    assert values.to_dict() == {"dog": 0.0, "neg_silence": 1.0}
+    told = mining.promotions(store).iloc[0]
+    assert (told["heard"], told["right"]) == (2, 1), "verdicts of other segments are no evidence"
+
+
+def test_a_promotion_that_was_taken_back_and_redone_can_be_taken_back(found, recordings, split, tmp_path):
+    store, door = open_store(tmp_path / "s.sqlite"), mining.Door(recordings, split)
+    name = mining.promote(store, found[:1], "neg_hard", door, labeler="ann")
+    mining.take_back(store, name, labeler="ann")
+    rows = store.operations()
+    undo = rows[rows["kind"] == "undo"].iloc[0]
+    store.append([make_operation("undo", "ann", undo["recording"], target=undo["uuid"])])
+    assert len(mining.promotions(store)) == 1
+    assert mining.take_back(store, name, labeler="ann") == 1
+    assert mining.promotions(store).empty
+
+
+def test_copies_of_held_out_groups_and_devices_are_refused(recordings, split, tmp_path):
+    wave, _ = audio.load(recordings["path"].iloc[2])
+    audio.save(tmp_path / "copy.wav", wave, SR)
+    copy = recordings.iloc[[0]].assign(recording="copy", group="new", path=str(tmp_path / "copy.wav"))
+    table, both = pd.concat([recordings, copy]), pd.concat([split, pd.Series({"copy": "train"})])
+    for held in ({"held_out_groups": ["g2"]}, {"held_out_devices": ["camera"]}):
+        assert "same sound as c" in mining.Door(table, both, **held).refusals(["copy"])["copy"]
+    numbered = recordings.assign(device=[1, 1, 2, 1, 3])
+    assert mining.Door(numbered, split, held_out_devices=[2]).refusals(["a", "c"]).index.tolist() == ["c"]
+
+
+def test_a_door_that_cannot_know_is_refused(recordings, split):
+    with pytest.raises(AudiotkError, match="no column device"):
+        mining.Door(recordings.drop(columns="device"), split, held_out_devices=["phone"])
+    with pytest.raises(AudiotkError, match="expected text in made_from"):
+        mining.Door(recordings.assign(made_from=[["t"], None, None, None, None]), split)
+    with pytest.raises(AudiotkError, match="occurs twice"):
+        mining.Door(recordings, pd.concat([split, split[:1]]))
+    with pytest.raises(AudiotkError, match="1 held-out recordings are not in the recordings table"):
+        mining.Door(recordings[:4], split)
+    with pytest.raises(AudiotkError, match="expected train, val or test"):
+        mining.Door(recordings, split.replace("val", "valid"))

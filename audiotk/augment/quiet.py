@@ -11,7 +11,12 @@ DROPOUT_DB = (-90.0, -60.0)  # level of the noise that is left, re full scale
 
 
 def background_only(
-    wave: Tensor, targets: Tensor, backgrounds: np.ndarray, share: float, rng: np.random.Generator
+    wave: Tensor,
+    targets: Tensor,
+    backgrounds: np.ndarray,
+    share: float,
+    rng: np.random.Generator,
+    events: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Some rows of a batch become background alone, with every class absent.
 
@@ -25,18 +30,23 @@ def background_only(
         Probability that a row is replaced.
     rng
         Source of every choice.
+    events
+        Columns of the targets that are events; of the others (explicit negatives) nothing is known in a replaced row.
+        None: all.
 
     Returns
     -------
     tuple of Tensor
-        Changed copies; targets of replaced rows are 0, whatever they were.
+        Changed copies; targets of replaced rows are 0 for events, whatever they were.
     """
     replaced = rng.random(len(wave)) < share
     rows, gain = rng.integers(len(backgrounds), size=(2, len(wave))), 10 ** (rng.uniform(-6, 6, (2, len(wave), 1)) / 20)
     mixed = sum(np.asarray(backgrounds[part], np.float32) * level for part, level in zip(rows, gain, strict=True))
     mask = torch.from_numpy(replaced).to(wave.device)[:, None]
     mixed = torch.as_tensor(mixed, dtype=wave.dtype, device=wave.device)
-    return torch.where(mask, mixed, wave), torch.where(mask, 0.0, targets)
+    absent = torch.full_like(targets, torch.nan)
+    absent[:, slice(None) if events is None else torch.as_tensor(events, device=targets.device)] = 0.0
+    return torch.where(mask, mixed, wave), torch.where(mask, absent, targets)
 
 
 def dropouts(wave: Tensor, share: float, rng: np.random.Generator) -> Tensor:

@@ -12,11 +12,13 @@ labels without accident     the true labels of the training segments: what is to
 
 The pool stands for the log of a deployed model: its detections are known to be true or false, nothing else is known.
 What the false ones are, and what is absent besides the class that fired, a listener says who hears a sample of each
-cluster.
+cluster. The simulated listener judges by the same truth, so each of his verdicts is "false" and the purity bound says
+only how many he heard; what he decides is the theme. A person's verdicts are a check of the log as well.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from audiotk import embed, energy, labels, mining, stats
+from audiotk.errors import AudiotkError
 from audiotk.experiments import Arm, Material, read_segments, run_folder, train_tasks
 from audiotk.experiments.ghosts import (
     QUIET,
@@ -170,7 +173,8 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
     """Promotions of one model's clusters: those a person made, or else those of a simulated listener.
 
     If ``promotions-seedN.sqlite`` in `out` holds any (of somebody who used the explorer, or of an earlier run), they
-    stay; a store `recorded` elsewhere is merged into it first. Otherwise the listener hears `HEARD` random members of
+    stay; a store `recorded` elsewhere is merged into it first (whatever model its clusters are of). Otherwise the
+    listener hears `HEARD` random members of
     each cluster, judges them by the truth, and promotes the cluster: by its suggested theme if an event is heard in
     at most `EVENTFUL` of them, all classes being absent; else as neg_hard, only the class that fired being absent.
 
@@ -184,12 +188,15 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
         with open_store(store) as ours:
             ours.merge(Path(recorded))
     told = mining.promotions(store) if store.exists() else pd.DataFrame()
-    if len(told):
+    if len(told) and set(told["labeler"]) != {LISTENER}:
         return told
+    done = set(told["cluster"]) if len(told) else set()
     found, door, rng = mined.false_positives, ghosts.door, np.random.default_rng([mined.seed, 4])
     suggested = embed.suggest_themes(found, found["cluster"]).set_index("cluster")["theme"]
     truth, silent = _truth_of(ghosts, found), _silent(ghosts, found)
     for name, theme in suggested.items():
+        if f"{name}" in done:
+            continue
         rows = np.flatnonzero(found["cluster"] == name)
         heard = rng.choice(rows, min(HEARD, len(rows)), replace=False)
         said = np.select([truth[heard] == 0, truth[heard] == 1], ["false", "true"], "unsure")
@@ -198,6 +205,8 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
             continue
         theme = str(theme) if theme and (~silent[heard]).mean() <= EVENTFUL else "neg_hard"
         verdicts = found.iloc[heard][["segment", "class_name"]].assign(verdict=said)
+        if theme != "neg_hard":  # what holds an event to his ear is no silence
+            rows = np.setdiff1d(rows, heard[~silent[heard]])
         mining.promote(
             store, found.iloc[rows], theme, door, labeler=LISTENER, cluster=f"{name}", verdicts=verdicts,
             absent=None if theme == "neg_hard" else ghosts.classes,
@@ -303,8 +312,11 @@ def promotion_quality(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path) -
         said = mining.promoted(store, ghosts.door)[1]
         said = said[said["value"] == 0]
         truth = ghosts.truth["pool"].frame().stack()
-        there = truth.reindex(pd.MultiIndex.from_frame(said[["segment", "class_name"]])).groupby(level=0).max()
-        wrong, right = (int(np.count_nonzero(there == value)) for value in (1, 0))
+        there = truth.reindex(pd.MultiIndex.from_frame(said[["segment", "class_name"]])).to_numpy()
+        told = pd.DataFrame({"present": there == 1, "absent": there == 0}, dtype=bool).groupby(
+            said["segment"].to_numpy()
+        )
+        wrong, right = int(told["present"].any().sum()), int(told["absent"].all().sum())
         promoted = said["segment"].nunique()
         row = {"seed": one.seed, "promoted": promoted, "wrong": wrong, "unsure": promoted - wrong - right}
         rows.append({**row, "precision": right / max(1, right + wrong)})
@@ -343,13 +355,19 @@ def repeatability(ghosts: Ghosts, mined: Sequence[Mined]) -> dict[str, dict[int,
     found: dict[str, dict[int, Statistic]] = {}
     units = pd.Index(ghosts.pool.segments["group"].unique())
     for one in mined:
-        groups = one.false_positives["group"].to_numpy()
+        single = ~one.false_positives.duplicated(
+            "segment"
+        ).to_numpy()  # a segment that fires for two classes counts once
+        vectors, groups = one.vectors[single], one.false_positives["group"].to_numpy()[single]
         if min(len(set(groups)), len(set(one.positive_groups))) < 4:
             continue
         rng = np.random.default_rng([one.seed, 6])
-        sets = embed.compare(
-            one.vectors, groups, one.positives, one.positive_groups, rng, splits=FOLDS, min_size=MEMBERS, units=units
-        )
+        options: dict[str, Any] = {"splits": FOLDS, "min_size": MEMBERS, "units": units}
+        try:
+            sets = embed.compare(vectors, groups, one.positives, one.positive_groups, rng, **options)
+        except AudiotkError as err:
+            warnings.warn(f"seed {one.seed} says nothing of B2.2: {err}", stacklevel=2)
+            continue
         for name, stability in sets.items():
             found.setdefault(name, {})[one.seed] = stability.repeatable
     return found
@@ -369,15 +387,13 @@ def claims(
     effects: dict[str, stats.Interval | None] = {
         "B2.1": stats.paired_bootstrap(low["false positives"], low["absent audio"], rng)
     }
-    there = {"false positives", "unclustered"} <= set(repeatable)
-    effects["B2.2"] = (
-        stats.paired_bootstrap(repeatable["false positives"], repeatable["unclustered"], rng) if there else None
-    )
+    false, null = (repeatable.get(name, {}) for name in ("false positives", "unclustered"))
+    effects["B2.2"] = stats.paired_bootstrap(false, null, rng) if false and null else None
     arms = outcome.found.get(QUIET, {})
     same = OUTPUTS in arms and set(arms[OUTPUTS]) == set(arms[RAW])
     effects["B2.3"] = stats.paired_bootstrap(arms[OUTPUTS], arms[RAW], rng, relative=True) if same else None
-    seeds = len(low["false positives"])
-    rows = [stats.claim_row(name, effect, data, scale, seeds) for name, effect in effects.items()]
+    seeds = dict.fromkeys(effects, len(low["false positives"])) | {"B2.2": len(false)}
+    rows = [stats.claim_row(name, effect, data, scale, seeds[name]) for name, effect in effects.items()]
     return pd.DataFrame(rows).set_index("id")
 
 

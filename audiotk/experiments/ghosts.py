@@ -27,7 +27,7 @@ import pandas as pd
 from audiotk import datasets, energy, events, labels, metrics, mining, resample, stats
 from audiotk.backgrounds import AMBIENT_KINDS, SILENCE_KINDS
 from audiotk.datasets import embedded
-from audiotk.errors import NotForThisData
+from audiotk.errors import AudiotkError, NotForThisData
 from audiotk.experiments import (
     COARSE,
     Arm,
@@ -91,7 +91,7 @@ class Ghosts:
     def device(self, material: Material) -> pd.Series:
         """Device of each segment, "" where it is not known; index segment."""
         known = self.dataset.recordings.set_index("recording")
-        names = known["device"] if "device" in known else pd.Series("", index=known.index)
+        names = known["device"].fillna("") if "device" in known else pd.Series("", index=known.index)
         return material.segments.set_index("segment")["recording"].map(names).astype("str")
 
     def kinds_of(self, material: Material, part: str) -> pd.Series:
@@ -134,11 +134,14 @@ def prepare(dataset: Dataset, scale: str, seed: int = 0, epochs: int | None = No
     train_n, pool_n, *_, usual = SIZES[check_scale(scale)]
     source = range_source(dataset)
     recordings = dataset.part("train")
-    cut = max(1, round(len(recordings) * train_n / (train_n + pool_n)))
-    groups = set(recordings["group"][:cut])
-    first = recordings["group"].isin(groups)  # a dog, person or upload is in train or in the pool, never in both
-    if first.all():
-        first = pd.Series(np.arange(len(recordings)) < cut, index=recordings.index)
+    groups = recordings["group"].unique()
+    if len(groups) < 2:
+        raise AudiotkError(
+            f"{dataset.name}: expected recordings of two groups or more to train on and to mine, got {len(groups)} "
+            "group(s) in the training split; say in a column group who or what was recorded"
+        )
+    cut = int(np.clip(round(len(groups) * train_n / (train_n + pool_n)), 1, len(groups) - 1))
+    first = recordings["group"].isin(groups[:cut])  # a dog, person or upload is in train or in the pool, never in both
     parts = {
         "train": read_windows(recordings[first], SR, WINDOW_S, progress=True),
         "pool": read_windows(recordings[~first], SR, WINDOW_S, progress=True),
@@ -241,7 +244,7 @@ def measures(ghosts: Ghosts, scores: pd.DataFrame, limits: pd.Series) -> dict[st
     loudest = scores.max(axis=1).to_frame("any")
     places = {
         QUIET: ghosts.kinds.notna(),
-        "fires on silence": ghosts.kinds.isin([*SILENCE_KINDS, NOTHING]),
+        "fires on silence": ghosts.kinds.isin(SILENCE_KINDS),
         "fires on ambience": ghosts.kinds.notna() & ~ghosts.kinds.isin([*SILENCE_KINDS, NOTHING]),
     }
     here = {name: place.astype(float).to_frame("any") for name, place in places.items() if place.any()}

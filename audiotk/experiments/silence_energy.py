@@ -56,7 +56,7 @@ from audiotk.experiments.ghosts import (
 from audiotk.models.base import count_macs, count_parameters
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.tables import Labels, make_segments
-from audiotk.validator import Validator, detections, validated
+from audiotk.validator import NUMBERS, Validator, detections, validated
 
 EXPERIMENT = "silence_energy"
 RAW, ZEROS, OUTPUTS = "accidental silence", "four silences, zeros", "four silences, outputs"
@@ -96,7 +96,8 @@ def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None 
     told = train_tasks([(base, seed) for seed in seeds], val, {**materials, "pool": ghosts.pool}, runs, jobs)
     arms = arms_of(ghosts, base)
     tasks = [(arm, seed) for arm in arms for seed in seeds]
-    tasks += [(informed(ghosts, base, told[RAW, seed]["pool"]), seed) for seed in seeds]
+    with_verdicts = {seed: informed(ghosts, base, told[RAW, seed]["pool"]) for seed in seeds}
+    tasks += [(arm, seed) for seed, arm in with_verdicts.items() if arm is not None]
     told |= train_tasks(tasks, val, materials, runs, jobs)
     told = {key: {part: scores[ghosts.classes] for part, scores in parts.items()} for key, parts in told.items()}
     gates = energy.fit_gate(
@@ -104,8 +105,11 @@ def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None 
     )
     for seed in seeds:
         told[GATE, seed] = _gated(ghosts, told[RAW, seed], gates)
-        told[GATED, seed] = _gated(ghosts, told[TOGETHER, seed], gates)
-        told[VALIDATOR, seed] = _validated(ghosts, told[RAW, seed], run_folder(runs, RAW, seed), seed)
+        if (TOGETHER, seed) in told:
+            told[GATED, seed] = _gated(ghosts, told[TOGETHER, seed], gates)
+        second = _validated(ghosts, told[RAW, seed], run_folder(runs, RAW, seed), seed)
+        if second is not None:
+            told[VALIDATOR, seed] = second
     limits = {key: thresholds(ghosts, parts["val"]) for key, parts in told.items()}
     found = collect({key: measures(ghosts, parts["test"], limits[key]) for key, parts in told.items()})
     return Outcome(found, limits, {key: parts["test"] for key, parts in told.items()}, {RAW: gates}, runs)
@@ -141,10 +145,15 @@ def arms_of(ghosts: Ghosts, base: Arm) -> list[Arm]:
     return [*arms, joined(RANDOM, base, _rows(ghosts.pool, rows), _partly(known.where(known == 0), base), SHARE)]
 
 
-def informed(ghosts: Ghosts, base: Arm, scores: pd.DataFrame) -> Arm:
-    """The deeper net with the verdicts that the validator is fitted on: only the judged cells are known."""
+def informed(ghosts: Ghosts, base: Arm, scores: pd.DataFrame) -> Arm | None:
+    """The deeper net with the verdicts that the validator is fitted on: only the judged cells are known.
+
+    None where there is no detection.
+    """
     judged = ghosts.truth["pool"].frame().where(scores[ghosts.classes] > FLOOR)
     rows = np.flatnonzero(judged.notna().any(axis=1))
+    if not len(rows):
+        return None
     arm = joined(INFORMED, base, _rows(ghosts.pool, rows), _partly(judged.iloc[rows], base), SHARE)
     return replace(arm, config=config(ghosts, model_options={**NET, "deeper": True}))
 
@@ -213,8 +222,10 @@ def _gated(ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], gates: pd.Series) 
     }
 
 
-def _validated(ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], folder: Path, seed: int) -> dict[str, pd.DataFrame]:
-    """Scores with a validator in them, fitted on the judged detections of the pool."""
+def _validated(
+    ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], folder: Path, seed: int
+) -> dict[str, pd.DataFrame] | None:
+    """Scores with a validator in them, fitted on the judged detections of the pool; None if these are too few."""
     checkpoint, recordings = load_checkpoint(folder / "best.pt"), ghosts.dataset.recordings
     found, vectors = {}, {}
     for part, material in (("pool", ghosts.pool), ("val", ghosts.val), ("test", ghosts.test)):
@@ -226,6 +237,8 @@ def _validated(ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], folder: Path, 
     known = np.isfinite(right)
     groups = ghosts.pool.unit.reindex(found["pool"]["segment"]).to_numpy()[known]
     rng = np.random.default_rng([seed, 21])
+    if len(set(groups[right[known] == 1])) < 2 or len(set(groups[right[known] == 0])) < 2:
+        return None
     second = Validator.fit(found["pool"][known], vectors["pool"][known], right[known], groups, rng)
     return {
         part: validated(parts[part], found[part], second.scores(found[part], vectors[part]), FLOOR)
@@ -261,7 +274,7 @@ def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
             rows[arm] = {"parameters": count_parameters(net), "MACs": count_macs(net), "ms a segment": 1000 * seconds}
     finally:
         torch.set_num_threads(threads)
-    classes, inputs = len(ghosts.classes), 7 + 128  # of the validator: score, numbers, squares, embedding
+    classes, inputs = len(ghosts.classes), 2 * (1 + len(NUMBERS)) + net.embed_dim  # score, numbers, squares, embedding
     second = classes + inputs * (1 + classes)
     rows[VALIDATOR] = {"parameters": rows[RAW]["parameters"] + second, "MACs": rows[RAW]["MACs"] + 2 * inputs}
     rows[VALIDATOR]["ms a segment"] = np.nan

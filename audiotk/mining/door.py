@@ -31,8 +31,9 @@ class Door:
       a split) a device that occurs in val or test and never in train.
     - It is mixed from a recording that is refused (column ``made_from``: names with ``;`` between them), or from one
       that is not known here.
-    - It holds the same sound, sample for sample as 16 bits, as a recording in val or test: a copy, whatever its name
-      and whether WAV or FLAC. A cut, resampled or MP3-coded copy is *not* recognised; give such copies one group.
+    - It holds the same sound, sample for sample as 16 bits, as a held-out recording (in val or test, or of a held-out
+      group or device): a copy, whatever its name and whether WAV or FLAC. A cut, resampled or MP3-coded copy is *not*
+      recognised; give such copies one group.
     - It cannot be read, so that nothing shows that it is no copy.
 
     Parameters
@@ -47,7 +48,8 @@ class Door:
     Raises
     ------
     AudiotkError
-        `recordings` is not valid, or `split` holds other values.
+        `recordings` is not valid, `split` holds other values, a recording twice, or held-out ones that `recordings`
+        lacks; devices are held out and no column says them; made_from is no text.
     """
 
     def __init__(
@@ -59,16 +61,32 @@ class Door:
         held_out_devices: Iterable[str] = (),
     ) -> None:
         table = check_recordings(recordings).set_index("recording")
+        if split.index.has_duplicates:
+            raise AudiotkError(f"split: recording {split.index[split.index.duplicated()][0]!r} occurs twice")
+        held_out = split[split.isin(HELD_OUT)]
+        if len(lost := held_out.index.difference(table.index)):
+            raise AudiotkError(
+                f"split: {len(lost)} held-out recordings are not in the recordings table, the first is {lost[0]!r}; "
+                "give the door all recordings, so that their groups and copies are known"
+            )
+        if "made_from" in table and any(not isinstance(told, str) for told in table["made_from"].dropna()):
+            raise AudiotkError(f"recordings: expected text in made_from, names with {MIXED!r} between them")
         if unknown := set(split.dropna()) - {"train", *HELD_OUT}:
             raise AudiotkError(f"split: expected train, val or test, got {sorted(map(str, unknown))}")
         self.recordings = table.assign(split=split.reindex(table.index))
-        held = self.recordings["split"].isin(HELD_OUT)
-        self._held = self.recordings[held]
-        self._groups = {*map(str, held_out_groups), *self._held["group"]}
         self._devices, self._only_held = set(map(str, held_out_devices)), set[str]()
+        if self._devices and "device" not in table:
+            raise AudiotkError("door: devices are held out, but the recordings table has no column device")
+        held = self.recordings["split"].isin(HELD_OUT) | table["group"].isin(list(map(str, held_out_groups)))
+        if "device" in table:
+            self.recordings["device"] = table["device"].astype("str").where(table["device"].notna(), "")
+            held |= self.recordings["device"].isin(self._devices)
+        self._held = self.recordings[held]
+        in_split = self._held[self._held["split"].isin(HELD_OUT)]
+        self._groups = {*map(str, held_out_groups), *in_split["group"]}
         if "device" in table:
             trained = set(self.recordings.loc[self.recordings["split"] == "train", "device"])
-            self._only_held = set(self._held["device"].dropna()) - trained
+            self._only_held = set(in_split["device"]) - trained - {""}
         self._glimpses: dict[tuple[int, int, str], list[str]] | None = None
 
     def check(self, recordings: Iterable[str]) -> None:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from audiotk import audio
@@ -76,7 +75,7 @@ def read_log(
     rows["recording"] = rows["file"].map(by_file["recording"])
     duration_s = rows["file"].map(by_file["duration_s"])
     inside = (rows["start_s"] >= 0) & (rows["start_s"] < rows["end_s"]) & (rows["end_s"] <= duration_s + 0.001)
-    good = rows["recording"].notna() & inside & np.isfinite(rows["score"])
+    good = rows["recording"].notna() & inside & rows["score"].between(0, 1)
     problems = _problems(rows[~good], unreadable, duration_s)
     rows = rows[good]
     if rows.empty:
@@ -99,6 +98,8 @@ def _rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         raise AudiotkError(f"{path}: cannot be read as CSV or Parquet: {err}") from err
     if unknown := set(columns) - {*COLUMNS, "group", "device"}:
         raise AudiotkError(f"columns: expected names of {list(COLUMNS)}, got {sorted(unknown)}")
+    if lost := [told_as for told_as in columns.values() if told_as not in told]:
+        raise AudiotkError(f"{path}: there is no column {lost[0]!r}; there are {list(told.columns)}")
     names = {ours: [columns[ours]] if ours in columns else list(known) for ours, known in COLUMNS.items()}
     chosen = {ours: next((name for name in known if name in told), None) for ours, known in names.items()}
     if missing := [ours for ours, name in chosen.items() if name is None]:
@@ -147,8 +148,8 @@ def _problems(bad: pd.DataFrame, unreadable: pd.DataFrame, duration_s: pd.Series
             reason = f"row {place}: {row['path']} lies outside of the folder of the log; say root="
         elif row["file"] in reasons.index:
             reason = str(reasons[row["file"]])
-        elif not np.isfinite(row["score"]):
-            reason = f"row {place}: the score is not a finite number"
+        elif not 0 <= row["score"] <= 1:
+            reason = f"row {place}: expected a score in 0 to 1, got {row['score']}"
         else:
             told = f"{row['start_s']} to {row['end_s']} s does not lie in the file, which lasts {length_s:.3f} s"
             reason = f"row {place}: {told}"

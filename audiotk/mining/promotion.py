@@ -17,7 +17,8 @@ import pandas as pd
 from scipy import stats
 
 from audiotk.mining.door import Door
-from audiotk.store import Store, open_store
+from audiotk.store import Store, open_store, operations_of
+from audiotk.store.history import active
 from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError, Dataset, make_annotations, make_segments, make_sources
 
@@ -73,10 +74,11 @@ def promote(
     cluster, note
         What the cluster is called, and free text.
     verdicts
-        What was heard: segment, class_name, verdict ("false", "true", "unsure"). None: nothing was heard, and the
-        purity bound is 0.
+        What was heard: segment, class_name, verdict ("false", "true", "unsure"); those of other rows than members
+        make no evidence. None: nothing was heard, and the purity bound is 0.
     absent
-        Classes that are absent in all members; default only the class that fired.
+        Classes that are absent in all members, but where one was heard as true or unsure; default only the class
+        that fired.
 
     Returns
     -------
@@ -94,6 +96,8 @@ def promote(
         raise AudiotkError(f"promote: expected a theme of {', '.join(THEMES)}, got {theme!r}")
     heard = _heard(verdicts)
     keys = pd.MultiIndex.from_frame(members[["segment", "class_name"]])
+    there = {key for key, said in heard.items() if said != "false"}  # heard as true or unsure: not absent
+    heard = heard[heard.index.isin(keys)]
     verdict = heard.reindex(keys).fillna("").to_numpy()
     members = members.assign(verdict=verdict)[(verdict == "") | (verdict == "false")]
     if members.empty:
@@ -106,7 +110,8 @@ def promote(
     operations = []
     for row in members.to_dict("records"):
         own = {key: row[key] for key in ("start_s", "end_s", "class_name", "verdict")}
-        own["absent"] = list(dict.fromkeys([row["class_name"], *(absent or ())]))
+        classes = dict.fromkeys([row["class_name"], *(absent or ())])
+        own["absent"] = [name for name in classes if (row["segment"], name) not in there]
         operations.append(Operation(str(uuid.uuid4()), "promotion", labeler, row["recording"], {**about, **own}))
     opened = open_store(store) if not isinstance(store, Store) else store
     opened.register(door.recordings.loc[list(dict.fromkeys(members["recording"]))].reset_index())
@@ -134,23 +139,14 @@ def take_back(store: Store | str | Path, promotion: str, *, labeler: str) -> int
         There is no such promotion that counts, or it is somebody else's.
     """
     opened = open_store(store) if not isinstance(store, Store) else store
-    rows = opened.operations()
-    rows = rows[rows["kind"].isin(["promotion", "undo"])]
-    mine = {
-        row["uuid"]: row for row in rows.to_dict("records")
-        if row["kind"] == "promotion" and row["payload"]["promotion"] == promotion
-    }  # fmt: skip
-    gone = {row["payload"]["target"] for row in rows.to_dict("records") if row["kind"] == "undo"}
-    left = [row for name, row in mine.items() if name not in gone]
+    counting = active(operations_of(opened))
+    left = [op for op in counting if op.kind == "promotion" and op.payload["promotion"] == promotion]
     if not left:
         raise AudiotkError(f"take back: there is no promotion {promotion!r} that counts")
-    if left[0]["labeler"] != labeler:
-        raise AudiotkError(
-            f"take back: promotion {promotion!r} is {left[0]['labeler']!r}'s; only they can take it back"
-        )
-    opened.append(
-        Operation(str(uuid.uuid4()), "undo", labeler, row["recording"], {"target": row["uuid"]}) for row in left
-    )
+    if left[0].labeler != labeler:
+        owner = left[0].labeler
+        raise AudiotkError(f"take back: promotion {promotion!r} is {owner!r}'s; only they can take it back")
+    opened.append(Operation(str(uuid.uuid4()), "undo", labeler, op.recording, {"target": op.uuid}) for op in left)
     return len(left)
 
 

@@ -123,7 +123,8 @@ def train(
             break
         total, count = 0.0, 0
         order = order_of(config, len(waves), weights, epoch)
-        for wave, target, change in batches(config, waves, targets, order, epoch, fabric, sequences, backgrounds):
+        told = (config, waves, targets, order, epoch, fabric, sequences, backgrounds, state.events)
+        for wave, target, change in batches(*told):
             loss = state.loss(wrapped, wave, target, change)
             optimizer.zero_grad()
             fabric.backward(loss)

@@ -51,6 +51,7 @@ def batches(
     fabric: Fabric,
     sequences: augment.Sequences | None,
     backgrounds: np.ndarray | None,
+    events: np.ndarray | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Change | None]]:
     """This process's share of an epoch: wave (B, samples), target (B, C), change of the spectrogram.
 
@@ -81,6 +82,6 @@ def batches(
         if config.dropout_share:
             wave = augment.dropouts(wave, config.dropout_share, rng)
         if config.background_share and backgrounds is not None:
-            wave, target = augment.background_only(wave, target, backgrounds, config.background_share, rng)
+            wave, target = augment.background_only(wave, target, backgrounds, config.background_share, rng, events)
         hide = partial(augment.mask_spectrogram, masks=config.masks, share=config.mask_share, rng=rng)
         yield wave, target, hide if config.masks else None
