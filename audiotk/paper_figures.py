@@ -28,6 +28,8 @@ def by_class(table: pd.DataFrame, reference: str, mean: str) -> Figure:
         The arm that is drawn in grey, as a line for the eye.
     mean
         The class_name whose band is shaded.
+
+    Unbounded intervals are dotted.
     """
     names, arms = list(dict.fromkeys(table["class_name"])), list(dict.fromkeys(table["arm"]))
     figure = Figure(figsize=(7.6, 0.7 + 0.1 * (len(arms) + 1.5) * len(names)), layout="constrained")
@@ -37,6 +39,8 @@ def by_class(table: pd.DataFrame, reference: str, mean: str) -> Figure:
         part = table[table["arm"] == arm].set_index("class_name").reindex(names)
         place = np.arange(len(names)) + (k - (len(arms) - 1) / 2) * 0.8 / len(arms)
         axes.hlines(place, part["low"], part["high"], color=colours[arm], linewidth=1.8, alpha=0.45)
+        open_ = place[part["low"].isna() | part["high"].isna()]  # too few groups: the interval has no ends
+        axes.hlines(open_, 0, 1, color=colours[arm], linewidth=1, linestyle=":", alpha=0.6)
         axes.plot(part["value"], place, "D" if arm == reference else "o", color=colours[arm], markersize=4.5, label=arm)
     axes.axhspan(names.index(mean) - 0.5, names.index(mean) + 0.5, color="#eef2f7", zorder=0)
     for k in range(1, len(names)):
