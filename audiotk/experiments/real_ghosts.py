@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from audiotk import audio, datasets
 from audiotk.backgrounds import SILENCE_KINDS
 from audiotk.energy import frame_levels
-from audiotk.experiments.ghosts import SIZES, SR
+from audiotk.experiments.ghosts import REAL, SR, sizes
 from audiotk.files import atomic, cache_dir
 from audiotk.soundscapes import make_background, make_home
 from audiotk.tables import AudiotkError, Dataset, make_annotations, make_segments, make_sources, segment_id
@@ -31,7 +31,7 @@ LENGTH_S, LONGEST_S, FRAME_S = 10.0, 2.5, 0.05  # of a recording, of an event, o
 AUDIBLE_DB, GAP_S = 25.0, 0.3  # an event is heard down to so far under its loudest frame; shorter gaps are part of it
 SILENT, QUIET = 0.4, 0.3  # share of the recordings whose background is a silence, that hold no event
 BEHIND_DBFS, ABOVE_DB = (-48.0, -32.0), (0.0, 20.0)  # level of an ambience, and of events above the background
-VAL = 0.25  # share of the sources before the test fold
+VAL = 0.35  # share of the sources before the test fold
 AT = pd.Timestamp("2024-01-01", tz="UTC")
 VERSION = 1
 
@@ -51,9 +51,9 @@ def load(root: str, scale: str, seed: int = 0) -> Dataset:
         ESC-50 is not in `root`, or lacks a dog, a sneeze or an ambience in some part.
     """
     esc = datasets.load("esc50", root or None, esc10=True, val_share=VAL, seed=seed)
-    train, pool, val, test, _ = SIZES[scale]
+    train, pool, val, test, _ = counts = sizes(REAL, scale)
     blocks = _blocks(esc, np.random.default_rng([seed, 0]))
-    told = json.dumps([VERSION, seed, scale, SIZES[scale], sorted(esc.recordings["recording"])])
+    told = json.dumps([VERSION, seed, counts, sorted(esc.recordings["recording"])])
     folder = cache_dir() / f"real-ghosts-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     rows: list[dict[str, Any]] = []
     ranges: list[tuple[str, float, float, str]] = []
