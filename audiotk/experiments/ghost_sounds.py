@@ -98,15 +98,6 @@ class Outcome:
     promotions: pd.DataFrame = field(repr=False)
 
 
-def accidents(ghosts: Ghosts, count: int = 4) -> list[tuple[str, np.ndarray]]:
-    """Title and sound of training segments that carry a class by accident."""
-    rows = np.flatnonzero(ghosts.accidents)[:count]
-    said = ghosts.labels.frame().iloc[rows]
-    titles = [f"“{said.columns[int(np.nanargmax(row))]}”" for row in said.to_numpy()]
-    names = ghosts.train.segments["segment"].iloc[rows]
-    return [(f"{name}: {title}", ghosts.train.waves[row]) for name, title, row in zip(names, titles, rows, strict=True)]
-
-
 def mine(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> list[Mined]:
     """Train on the accidental labels with each seed, and cluster what the models fire on in the pool."""
     base = Arm(RAW, ghosts.train, with_concepts(ghosts.labels, mining.THEMES), config(ghosts))

@@ -188,6 +188,15 @@ def accidental(
     return Labels.from_frame(frame.where(~chosen, named)), chosen
 
 
+def accidents(ghosts: Ghosts, count: int = 4) -> list[tuple[str, np.ndarray]]:
+    """Title and sound of training segments that carry a class by accident."""
+    rows = np.flatnonzero(ghosts.accidents)[:count]
+    said = ghosts.labels.frame().iloc[rows]
+    titles = [f"“{said.columns[int(np.nanargmax(row))]}”" for row in said.to_numpy()]
+    names = ghosts.train.segments["segment"].iloc[rows]
+    return [(f"{name}: {title}", ghosts.train.waves[row]) for name, title, row in zip(names, titles, rows, strict=True)]
+
+
 def _kinds(dataset: Dataset, material: Material, truth: Labels) -> pd.Series:
     """Kind of silence or ambience of the segments in which every class is absent, NaN elsewhere; index segment."""
     free = (truth.frame() == 0).all(axis=1)
