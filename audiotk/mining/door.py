@@ -143,11 +143,12 @@ class Door:
     def _copies(self, names: list[str]) -> dict[str, str]:
         """Recordings that hold the sound of a held-out one, or that cannot be read, with the reason."""
         if self._glimpses is None:
-            self._glimpses = {}
+            glimpses: dict[tuple[int, int, str], list[str]] = {}  # kept when it is whole: threads may ask at once
             held = list(self._held.index)
             for name, key in zip(held, self._look(held), strict=True):
                 if not isinstance(key, str):  # a held-out file that cannot be read has no copies that can
-                    self._glimpses.setdefault(key, []).append(name)
+                    glimpses.setdefault(key, []).append(name)
+            self._glimpses = glimpses
         found: dict[str, str] = {}
         for name, key in zip(names, self._look(names), strict=True):
             if isinstance(key, str):
