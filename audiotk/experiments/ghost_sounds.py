@@ -59,7 +59,7 @@ PURE = 0.5  # lower bound of the purity from which the simulated listener promot
 MEMBERS = 5  # of a cluster at least
 EVENTFUL = 0.1  # share of the heard members with any event up to which a cluster is silence or ambience
 LISTENER = "simulated"
-FOLDS = 10  # halvings of the groups for the stability of clusters
+FOLDS = 4  # halvings of the groups for the stability of clusters
 CLAIMED = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{OUTPUTS} minus {RAW}"}
 
 
