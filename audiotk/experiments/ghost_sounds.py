@@ -186,10 +186,10 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
     suggested = embed.suggest_themes(found, found["cluster"]).set_index("cluster")["theme"]
     truth, silent = _truth_of(ghosts, found), _silent(ghosts, found)
     for name, theme in suggested.items():
-        if f"{name}" in done:
-            continue
         rows = np.flatnonzero(found["cluster"] == name)
         heard = rng.choice(rows, min(HEARD, len(rows)), replace=False)
+        if f"{name}" in done:  # after the draw, so that a run that goes on hears what a whole one would
+            continue
         said = np.select([truth[heard] == 0, truth[heard] == 1], ["false", "true"], "unsure")
         sure = said != "unsure"
         if mining.purity_bound(int((said == "false").sum()), int(sure.sum())) < PURE:

@@ -100,14 +100,15 @@ def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None 
     tasks += [(arm, seed) for seed, arm in with_verdicts.items() if arm is not None]
     told |= train_tasks(tasks, val, materials, runs, jobs)
     told = {key: {part: scores[ghosts.classes] for part, scores in parts.items()} for key, parts in told.items()}
-    gates = energy.fit_gate(
-        energy.describe(ghosts.dataset.recordings, ghosts.val.segments), ghosts.truth["val"], ghosts.device(ghosts.val)
-    )
+    parts = {"pool": ghosts.pool, "val": ghosts.val}
+    sound = {name: energy.describe(ghosts.dataset.recordings, part.segments) for name, part in parts.items()}
+    sound["test"] = ghosts.sound
+    gates = energy.fit_gate(sound["val"], ghosts.truth["val"], ghosts.device(ghosts.val))
     for seed in seeds:
-        told[GATE, seed] = _gated(ghosts, told[RAW, seed], gates)
+        told[GATE, seed] = _gated(ghosts, told[RAW, seed], gates, sound)
         if (TOGETHER, seed) in told:
-            told[GATED, seed] = _gated(ghosts, told[TOGETHER, seed], gates)
-        second = _validated(ghosts, told[RAW, seed], run_folder(runs, RAW, seed), seed)
+            told[GATED, seed] = _gated(ghosts, told[TOGETHER, seed], gates, sound)
+        second = _validated(ghosts, told[RAW, seed], sound, run_folder(runs, RAW, seed), seed)
         if second is not None:
             told[VALIDATOR, seed] = second
     limits = {key: thresholds(ghosts, parts["val"]) for key, parts in told.items()}
@@ -212,25 +213,24 @@ def quiet_sound(ghosts: Ghosts) -> np.ndarray | None:
     return np.stack(sound).astype(np.float32)
 
 
-def _gated(ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], gates: pd.Series) -> dict[str, pd.DataFrame]:
+Tables = Mapping[str, pd.DataFrame]  # part of the data -> scores, or what its sound is like
+
+
+def _gated(ghosts: Ghosts, parts: Tables, gates: pd.Series, sound: Tables) -> dict[str, pd.DataFrame]:
     """Scores with the gate closed; a device that validation does not know has the lowest gate of the others."""
     known = pd.Series({**dict.fromkeys(ghosts.device(ghosts.test).unique(), gates.min()), **gates}, dtype=float)
-    val_sound = energy.describe(ghosts.dataset.recordings, ghosts.val.segments)
     return {
-        "val": energy.gate(parts["val"], val_sound, known, ghosts.device(ghosts.val)),
-        "test": energy.gate(parts["test"], ghosts.sound, known, ghosts.device(ghosts.test)),
+        "val": energy.gate(parts["val"], sound["val"], known, ghosts.device(ghosts.val)),
+        "test": energy.gate(parts["test"], sound["test"], known, ghosts.device(ghosts.test)),
     }
 
 
-def _validated(
-    ghosts: Ghosts, parts: Mapping[str, pd.DataFrame], folder: Path, seed: int
-) -> dict[str, pd.DataFrame] | None:
+def _validated(ghosts: Ghosts, parts: Tables, sound: Tables, folder: Path, seed: int) -> dict[str, pd.DataFrame] | None:
     """Scores with a validator in them, fitted on the judged detections of the pool; None if these are too few."""
-    checkpoint, recordings = load_checkpoint(folder / "best.pt"), ghosts.dataset.recordings
+    checkpoint = load_checkpoint(folder / "best.pt")
     found, vectors = {}, {}
     for part, material in (("pool", ghosts.pool), ("val", ghosts.val), ("test", ghosts.test)):
-        sound = ghosts.sound if part == "test" else energy.describe(recordings, material.segments)
-        found[part] = detections(parts[part], material.segments, FLOOR, sound)
+        found[part] = detections(parts[part], material.segments, FLOOR, sound[part])
         vectors[part] = embed.embed_student(checkpoint, material.waves)[found[part]["row"]]
     judged = ghosts.truth["pool"].frame().stack()
     right = judged.reindex(pd.MultiIndex.from_frame(found["pool"][["segment", "class_name"]])).to_numpy()
