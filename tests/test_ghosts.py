@@ -123,7 +123,7 @@ def test_all_arms_of_notebook_04(parts, tmp_path):
     outcome = silence_energy.run(parts, [0], tmp_path, jobs=1)
     arms = {arm for arm, _ in outcome.scores}
     assert len(arms) == 19
-    assert {silence_energy.GATE, silence_energy.VALIDATOR, silence_energy.INFORMED, *silence_energy.USELESS} <= arms
+    assert {silence_energy.GATE, silence_energy.VALIDATOR, *silence_energy.INFORMED, *silence_energy.USELESS} <= arms
     gated, raw = outcome.scores[silence_energy.GATE, 0], outcome.scores[silence_energy.RAW, 0]
     assert ((gated == raw) | (gated == 0)).all(axis=None)
     ledger = silence_energy.claims(outcome, "embedded", "smoke")

@@ -33,9 +33,11 @@ def decibels(shape: tuple[int, ...], std_db: float, rng: np.random.Generator) ->
 
 def roll(wave: Tensor, rng: np.random.Generator) -> Tensor:
     """Shift each row in time by a random amount, what leaves at the end coming in at the start."""
-    shifts = torch.from_numpy(rng.integers(wave.shape[1], size=(len(wave), 1))).to(wave.device)
-    places = (torch.arange(wave.shape[1], device=wave.device) + shifts) % wave.shape[1]  # (B, samples)
-    return wave.gather(1, places)
+    shifts = rng.integers(wave.shape[1], size=len(wave))
+    if wave.device.type == "cpu":  # a few copies, several times faster than gathering sample by sample
+        return torch.stack([row.roll(-int(shift)) for row, shift in zip(wave, shifts, strict=True)])
+    places = torch.arange(wave.shape[1], device=wave.device) + torch.from_numpy(shifts).to(wave.device)[:, None]
+    return wave.gather(1, places % wave.shape[1])  # (B, samples)
 
 
 def add_noise(wave: Tensor, snr_db: tuple[float, float], rng: np.random.Generator) -> Tensor:

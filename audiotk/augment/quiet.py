@@ -63,8 +63,9 @@ def dropouts(wave: Tensor, share: float, rng: np.random.Generator) -> Tensor:
     rows, samples = wave.shape
     length = rng.uniform(0.0, DROPOUT_SHARE, rows) * (rng.random(rows) < share) * samples
     start = rng.uniform(0.0, samples - length)
-    place = np.arange(samples)
-    gone = (place >= start[:, None]) & (place < (start + length)[:, None])  # (B, samples)
-    level = 10 ** (rng.uniform(*DROPOUT_DB, size=(rows, 1)) / 20)
-    faint = (rng.standard_normal((rows, samples)) * level).astype(np.float32)
-    return torch.where(torch.from_numpy(gone).to(wave.device), torch.from_numpy(faint).to(wave.device), wave)
+    level = 10 ** (rng.uniform(*DROPOUT_DB, size=rows) / 20)
+    changed = wave.clone()
+    for row, (first, last) in enumerate(np.ceil([start, start + length]).astype(int).T):
+        faint = rng.standard_normal(last - first, dtype=np.float32) * np.float32(level[row])
+        changed[row, first:last] = torch.from_numpy(faint).to(wave)
+    return changed

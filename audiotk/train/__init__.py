@@ -12,12 +12,11 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -29,6 +28,9 @@ from audiotk.train.batches import batches, make_sequences, order_of, steps
 from audiotk.train.checks import check_data, checked_weights, fingerprint
 from audiotk.train.config import TrainConfig as TrainConfig
 from audiotk.train.state import TrainState
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ def train(
 
 def make_fabric(precision: str = "32-true") -> Fabric:
     """Fabric for where we are: the processes that ``torchrun`` started, else one, on a GPU if there is one."""
+    from lightning_fabric import Fabric  # here, since it takes seconds to import
+
     local, world = int(os.environ.get("LOCAL_WORLD_SIZE", 0)), int(os.environ.get("WORLD_SIZE", 0))
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     nodes = world // local if local else 1

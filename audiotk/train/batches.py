@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from audiotk import augment
@@ -16,6 +15,9 @@ from audiotk.models.base import Change
 from audiotk.models.predict import Waves, prefetch
 from audiotk.tables import Labels
 from audiotk.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def steps(config: TrainConfig, n: int) -> int:

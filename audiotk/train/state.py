@@ -29,9 +29,11 @@ class TrainState:
     def __init__(self, model: models.WaveformModel, config: TrainConfig, steps: int, classes: pd.Index) -> None:
         self.model, self.config = model, config
         self.events = np.flatnonzero([not str(name).startswith(CONCEPT) for name in classes])
-        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), config.lr)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), config.lr, fused=True)
         if config.optimizer == "adamw":
-            self.optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
+            self.optimizer = torch.optim.AdamW(
+                model.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
+            )
         self.average: AveragedModel | None = None
         self.schedule: Any = None
         if config.average:
