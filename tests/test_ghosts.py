@@ -120,18 +120,18 @@ def test_nothing_found_still_ends_with_a_table(parts, tmp_path):
 
 
 def test_all_arms_of_notebook_04(parts, tmp_path):
-    outcome = silence_energy.run(parts, [0], tmp_path, jobs=1)
+    outcome = silence_energy.run(parts, [0], tmp_path, "smoke", jobs=1)
     arms = {arm for arm, _ in outcome.scores}
     assert len(arms) == 19
     assert {silence_energy.GATE, silence_energy.VALIDATOR, *silence_energy.INFORMED, *silence_energy.USELESS} <= arms
-    gated, raw = outcome.scores[silence_energy.GATE, 0], outcome.scores[silence_energy.RAW, 0]
+    gated, raw = outcome.scores[silence_energy.GATE, 0], outcome.scores[silence_energy.DEPLOYED, 0]
     assert ((gated == raw) | (gated == 0)).all(axis=None)
     ledger = silence_energy.claims(outcome, "embedded", "smoke")
     assert ledger.index.tolist() == ["B2.4", "B2.5", "B2.6", "B2.7"]
     assert ledger["value"].notna().all()
     cost = silence_energy.cost(parts, outcome)
-    assert cost.loc[silence_energy.DEEPER, "MACs"] > 1.3 * cost.loc[silence_energy.RAW, "MACs"]
-    assert cost.loc[silence_energy.VALIDATOR, "MACs"] < 1.01 * cost.loc[silence_energy.RAW, "MACs"]
+    assert cost.loc[silence_energy.DEEP, "MACs"] > 1.3 * cost.loc[silence_energy.DEPLOYED, "MACs"]
+    assert cost.loc[silence_energy.VALIDATOR, "MACs"] < 1.01 * cost.loc[silence_energy.DEPLOYED, "MACs"]
 
 
 def test_made_silence_is_labelled_as_what_it_is(parts):

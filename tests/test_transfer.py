@@ -24,6 +24,7 @@ from audiotk.experiments.transfer_training import (
     fit_mlp,
     logits_of,
 )
+from audiotk.models.checkpoints import load_checkpoint
 from audiotk.ontology import Ontology
 from audiotk.resample import Statistic
 from audiotk.results import append_results, read_results
@@ -143,6 +144,14 @@ def test_fine_tuning_begins_with_the_base(tmp_path):
         assert torch.allclose(tuned[name], base.state_dict()[name] if taken else fresh[name], atol=1e-6), name
     with pytest.raises(AudiotkError, match="holds a run of other settings or other data"):
         train(*arguments, tmp_path / "a", progress=False)  # other weights to begin with are another run
+    first = load_checkpoint(tmp_path / "b" / "best.pt")
+    again = train(*arguments, tmp_path / "d", start=first, progress=False).checkpoint().model.state_dict()
+    for name in names:  # a checkpoint gives its output layer, too
+        assert torch.allclose(again[name], fresh[name], atol=1e-6), name
+    with pytest.raises(AudiotkError, match="holds a run of other settings or other data"):
+        train(*arguments, tmp_path / "d", start=first.model, progress=False)
+    with pytest.raises(AudiotkError, match="the checkpoint to start from knows z, y, x, w, the labels w, x, y, z"):
+        train(*arguments, tmp_path / "e", start=replace(first, classes=tuple("zyxw")), progress=False)
     other = models.build("melcnn", 3, sr=8000, clip_s=1.0, rng=rng, **{**TINY, "width": 0.5})
     with pytest.raises(AudiotkError, match="start_from: expected weights of a network"):
         train(*arguments, tmp_path / "c", start=other, progress=False)

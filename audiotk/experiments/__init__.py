@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from audiotk import audio
 from audiotk.files import atomic, cores
+from audiotk.models.checkpoints import load_checkpoint
 from audiotk.resample import Statistic
 from audiotk.stats import Interval, bootstrap, paired_bootstrap
 from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_recordings
@@ -145,6 +146,7 @@ class Arm:
     config: TrainConfig
     weights: np.ndarray | None = None  # how often each row is drawn, see `train`
     backgrounds: np.ndarray | None = None
+    start: Path | None = None  # a checkpoint of the same classes whose weights training begins with
 
 
 def train_arms(
@@ -212,6 +214,8 @@ def _train_one(
     torch.set_num_threads(1)
     config = replace(arm.config, seed=seed)
     more: dict[str, Any] = {"weights": arm.weights, "backgrounds": arm.backgrounds, "progress": False}
+    if arm.start is not None:
+        more["start"] = load_checkpoint(arm.start)
     run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, **more)
     return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
 

@@ -48,7 +48,11 @@ from audiotk.train import TrainConfig
 WINDOW_S, SR = 2.0, 16000
 RECALL = 0.7  # thresholds are chosen on validation to reach it, so that arms are compared at equal recall
 SHARE = 0.25  # of what is drawn in training: segments that an arm adds; without them the others are drawn more often
-NET = {**COARSE, "hop": 1024, "width": 0.5}  # fewer frames and channels: a third of the time, no worse on so few segments
+NET = {
+    **COARSE,
+    "hop": 1024,
+    "width": 0.5,
+}  # fewer frames and channels: a third of the time, no worse here
 ACCIDENT = 0.5  # share of the training segments without any event that carry the class of their recording
 SIZES = {  # recordings: train, pool, validation, test; epochs
     "smoke": (14, 14, 10, 14, 1),
@@ -141,9 +145,9 @@ def load(data: str, data_root: str, scale: str, complete: bool = False) -> Datas
     return labels.with_clip_labels(check_judged(dataset), source=range_source(dataset))
 
 
-def prepare(dataset: Dataset, scale: str, seed: int = 0, epochs: int | None = None) -> Ghosts:
-    """Cut the parts, make the accidental labels, describe the test sound; `epochs` None: as `SIZES` says."""
-    train_n, pool_n, *_, usual = sizes(dataset.name.split()[0], scale)
+def prepare(dataset: Dataset, scale: str, seed: int = 0) -> Ghosts:
+    """Cut the parts, make the accidental labels, describe the test sound."""
+    train_n, pool_n, *_, epochs = sizes(dataset.name.split()[0], scale)
     source = range_source(dataset)
     recordings = dataset.part("train")
     groups = recordings["group"].unique()
@@ -166,7 +170,7 @@ def prepare(dataset: Dataset, scale: str, seed: int = 0, epochs: int | None = No
         dataset, parts["train"], parts["pool"], parts["val"], parts["test"], faulty, truth,
         kinds=_kinds(dataset, parts["test"], truth["test"]),
         sound=energy.describe(dataset.recordings, parts["test"].segments),
-        floors=energy.noise_floors(recordings[first]), epochs=epochs or usual, accidents=accidents,
+        floors=energy.noise_floors(recordings[first]), epochs=epochs, accidents=accidents,
     )  # fmt: skip
 
 

@@ -1,9 +1,12 @@
 """Notebook 04: silence as a class, energy in training, and what did not help: each by itself (B2, claims B2.4 to B2.7).
 
+A model is trained on the accidental labels of :mod:`audiotk.experiments.ghosts` and deployed. Then it is trained again
+from its weights, at as many steps in each arm:
+
 ==============================  =======================================================================================
-arm                             beside the accidental labels of :mod:`audiotk.experiments.ghosts`, at as many steps
+arm                             beside the accidental labels
 ==============================  =======================================================================================
-accidental silence              nothing
+accidental silence              nothing: more of the same
 KIND silence                    made silence of one kind, all classes absent, a quarter of what is drawn
 four silences, zeros / outputs  all four kinds; with outputs, each kind is a class of its own
 energy penalty                  confident events cost in frames below a level
@@ -12,14 +15,15 @@ background only                 some segments are quiet stretches of the trainin
 dropouts                        stretches of the sound fall to faint noise
 penalty and augmentation        the four above together
 random negatives                random segments of the pool, their absent classes known to be absent
-deeper                          two convolutions a block
-longer                          twice as many epochs
-deeper, same verdicts           deeper, and trained on what the validator was fitted on
-longer, same verdicts           twice as many epochs, and trained on what the validator was fitted on
-gate                            "accidental silence", but nothing is said below a level of the device (from validation)
-... and gate                    the gate on "penalty and augmentation"
-validator                       a second stage on the detections of "accidental silence", fitted on judged detections
+deeper                          two convolutions a block, in the deployed model too
+longer                          as many epochs as the deployed model had, several times those of the other arms
+deeper, same verdicts           deeper, and trained on what the validator is fitted on
+longer, same verdicts           longer, and trained on what the validator is fitted on
+... and gate                    nothing is said below a level of the device (from validation)
 ==============================  =======================================================================================
+
+The deployed model itself is measured alone, with a gate, and with a validator: a second stage that was fitted on judged
+detections.
 """
 
 from __future__ import annotations
@@ -62,14 +66,16 @@ from audiotk.tables import Labels, make_segments
 from audiotk.validator import NUMBERS, Validator, detections, validated
 
 EXPERIMENT = "silence_energy"
+DEPLOYED, DEEP = "deployed", "deployed, deeper"
 RAW, ZEROS, OUTPUTS = "accidental silence", "four silences, zeros", "four silences, outputs"
 PENALTY, GAIN, BACKGROUND, DROPOUTS = "energy penalty", "gain jitter", "background only", "dropouts"
 TOGETHER, RANDOM, DEEPER, LONGER = "penalty and augmentation", "random negatives", "deeper", "longer"
-GATE, GATED, VALIDATOR = "gate", f"{TOGETHER}, gate", "validator"
+GATE, GATED, VALIDATOR = f"{DEPLOYED}, gate", f"{TOGETHER}, gate", f"{DEPLOYED}, validator"
 INFORMED = ("deeper, same verdicts", "longer, same verdicts")
+DEEPER_NET = {**NET, "deeper": True}
 CONCEPTS = tuple(f"neg_{kind}" for kind in SILENCE_KINDS)
 MADE = 160  # segments of silence
-EPOCHS = {"demo": 8}  # where 17 arms would take too long with as many as notebook 03
+EPOCHS = {"smoke": 1, "demo": 4, "paper": 10}  # of training again
 FLOOR = 0.02  # score from which the validator looks at a segment
 USELESS = (RANDOM, DEEPER, LONGER)  # B2.6: what did not help
 CLAIMED = {
@@ -91,28 +97,37 @@ class Outcome:
     folder: Path
 
 
-def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> Outcome:
+def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, scale: str, jobs: int | None = None) -> Outcome:
     """Train all arms with all seeds, add gate and validator, and measure them on the test segments."""
-    runs = Path(out) / "runs"
-    base = Arm(RAW, ghosts.train, with_concepts(ghosts.labels, CONCEPTS), config(ghosts))
+    runs, first = Path(out) / "runs", with_concepts(ghosts.labels, CONCEPTS)
     materials = {"val": ghosts.val, "test": ghosts.test}
     val = ghosts.val, Labels.from_frame(ghosts.truth["val"].frame().reindex(columns=[*ghosts.classes, *CONCEPTS]))
-    tasks = [(arm, seed) for arm in arms_of(ghosts, base) for seed in seeds]
-    first = [(base, seed) for seed in seeds]
-    told = train_tasks(first, val, {**materials, "pool": ghosts.pool}, runs, jobs)
-    pools = {seed: told[RAW, seed]["pool"] for seed in seeds}
-    told |= train_tasks([*informed(ghosts, base, pools), *tasks], val, materials, runs, jobs)
+    deployed = [
+        Arm(DEPLOYED, ghosts.train, first, config(ghosts)),
+        Arm(DEEP, ghosts.train, first, config(ghosts, model_options=DEEPER_NET)),
+    ]
+    tasks = [(arm, seed) for arm in deployed for seed in seeds]
+    told = train_tasks(tasks, val, {**materials, "pool": ghosts.pool}, runs, jobs)
+    base = Arm(RAW, ghosts.train, first, config(ghosts, epochs=EPOCHS[scale]))
+    arms = arms_of(ghosts, base)
+    tasks = [(arm, seed) for seed in seeds for arm in [*arms, *informed(ghosts, base, told[DEPLOYED, seed]["pool"])]]
+    begun = {seed: {arm.name: run_folder(runs, arm.name, seed) / "best.pt" for arm in deployed} for seed in seeds}
+    from_it = [
+        (replace(arm, start=begun[seed][DEEP if arm.config.model_options == DEEPER_NET else DEPLOYED]), seed)
+        for arm, seed in tasks
+    ]
+    told |= train_tasks(from_it, val, materials, runs, jobs)
     told = {key: {part: scores[ghosts.classes] for part, scores in parts.items()} for key, parts in told.items()}
     parts = {"pool": ghosts.pool, "val": ghosts.val}
     sound = {name: energy.describe(ghosts.dataset.recordings, part.segments) for name, part in parts.items()}
     sound["test"] = ghosts.sound
     gates = energy.fit_gate(sound["val"], ghosts.truth["val"], ghosts.device(ghosts.val))
     for seed in seeds:
-        told[GATE, seed] = _gated(ghosts, told[RAW, seed], gates, sound)
+        told[GATE, seed] = _gated(ghosts, told[DEPLOYED, seed], gates, sound)
         if (TOGETHER, seed) in told:
             told[GATED, seed] = _gated(ghosts, told[TOGETHER, seed], gates, sound)
     calls = [
-        joblib.delayed(_validated)(ghosts, told[RAW, seed], sound, run_folder(runs, RAW, seed), seed) for seed in seeds
+        joblib.delayed(_validated)(ghosts, told[DEPLOYED, seed], sound, begun[seed][DEPLOYED], seed) for seed in seeds
     ]
     second = joblib.Parallel(n_jobs=min(jobs or cores(), len(calls)), max_nbytes="1M")(calls)
     told |= {(VALIDATOR, seed): parts for seed, parts in zip(seeds, second, strict=True) if parts is not None}
@@ -122,7 +137,7 @@ def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None 
 
 
 def arms_of(ghosts: Ghosts, base: Arm) -> list[Arm]:
-    """All arms that are trained, but for the one that needs the detections of "accidental silence"."""
+    """All arms that are trained again, but for those that need detections of the deployed model."""
     rng = np.random.default_rng(11)
     quiet_dbfs = float(np.median([floor.level_dbfs for floor in ghosts.floors.values()])) + energy.FAINT_DB
     penalty = {"energy_penalty": 0.5, "quiet_dbfs": quiet_dbfs}
@@ -134,38 +149,38 @@ def arms_of(ghosts: Ghosts, base: Arm) -> list[Arm]:
     arms += [joined(ZEROS, base, every, nothing(every, base, ()), SHARE)]
     arms += [joined(OUTPUTS, base, every, nothing(every, base, CONCEPTS), SHARE)]
     arms += [
-        replace(base, name=name, config=config(ghosts, **changes), backgrounds=behind)
+        replace(base, name=name, config=replace(base.config, **changes), backgrounds=behind)
         for name, changes, behind in (
             (PENALTY, penalty, None),
             (GAIN, jitter, None),
             (BACKGROUND, background, quiet),
             (DROPOUTS, dropouts, None),
             (TOGETHER, {**penalty, **jitter, **background, **dropouts}, quiet),
-            (DEEPER, {"model_options": {**NET, "deeper": True}}, None),
-            (LONGER, {"epochs": 2 * ghosts.epochs}, None),
+            (DEEPER, {"model_options": DEEPER_NET}, None),
+            (LONGER, {"epochs": ghosts.epochs}, None),
         )
         if "background_share" not in changes or behind is not None
     ]
     rows = np.sort(rng.choice(len(ghosts.pool.segments), min(MADE, len(ghosts.pool.segments)), replace=False))
     known = ghosts.truth["pool"].frame().iloc[rows]
-    return [*arms, joined(RANDOM, base, _rows(ghosts.pool, rows), _partly(known.where(known == 0), base), SHARE)]
+    return [base, *arms, joined(RANDOM, base, _rows(ghosts.pool, rows), _partly(known.where(known == 0), base), SHARE)]
 
 
-def informed(ghosts: Ghosts, base: Arm, pools: Mapping[int, pd.DataFrame]) -> list[tuple[Arm, int]]:
-    """Deeper and longer-trained nets with the verdicts that the validator of a seed is fitted on.
+def informed(ghosts: Ghosts, base: Arm, scores: pd.DataFrame) -> list[Arm]:
+    """Deeper and longer-trained nets with the verdicts that the validator is fitted on: only judged cells are known.
 
-    Only the judged cells are known. Seeds without detections are left out. `pools` are scores of the pool by seed.
+    None where there is no detection. `scores` are the deployed model's of the pool.
     """
-    tasks = []
-    for seed, scores in pools.items():
-        judged = ghosts.truth["pool"].frame().where(scores[ghosts.classes] > FLOOR)
-        rows = np.flatnonzero(judged.notna().any(axis=1))
-        if len(rows):
-            arm = joined(INFORMED[0], base, _rows(ghosts.pool, rows), _partly(judged.iloc[rows], base), SHARE)
-            deeper = replace(arm, config=config(ghosts, model_options={**NET, "deeper": True}))
-            longer = replace(arm, name=INFORMED[1], config=config(ghosts, epochs=2 * ghosts.epochs))
-            tasks += [(deeper, seed), (longer, seed)]
-    return tasks
+    judged = ghosts.truth["pool"].frame().where(scores[ghosts.classes] > FLOOR)
+    rows = np.flatnonzero(judged.notna().any(axis=1))
+    if not len(rows):
+        return []
+    arm = joined("", base, _rows(ghosts.pool, rows), _partly(judged.iloc[rows], base), SHARE)
+    changes: list[dict[str, Any]] = [{"model_options": DEEPER_NET}, {"epochs": ghosts.epochs}]
+    return [
+        replace(arm, name=name, config=replace(base.config, **change))
+        for name, change in zip(INFORMED, changes, strict=True)
+    ]
 
 
 def _rows(material: Material, rows: np.ndarray) -> Material:
@@ -234,9 +249,9 @@ def _gated(ghosts: Ghosts, parts: Tables, gates: pd.Series, sound: Tables) -> di
     }
 
 
-def _validated(ghosts: Ghosts, parts: Tables, sound: Tables, folder: Path, seed: int) -> dict[str, pd.DataFrame] | None:
+def _validated(ghosts: Ghosts, parts: Tables, sound: Tables, path: Path, seed: int) -> dict[str, pd.DataFrame] | None:
     """Scores with a validator in them, fitted on the judged detections of the pool; None if these are too few."""
-    checkpoint = load_checkpoint(folder / "best.pt")
+    checkpoint = load_checkpoint(path)
     found, vectors = {}, {}
     for part, material in (("pool", ghosts.pool), ("val", ghosts.val), ("test", ghosts.test)):
         found[part] = detections(parts[part], material.segments, FLOOR, sound[part])
@@ -271,9 +286,9 @@ def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for arm, options in ((RAW, {}), (DEEPER, {"deeper": True})):
-            rng, every = np.random.default_rng(0), {**NET, **options}
-            net = models.build("melcnn", len(ghosts.classes), sr=SR, clip_s=WINDOW_S, rng=rng, **every).eval()
+        for arm, options in ((DEPLOYED, NET), (DEEP, DEEPER_NET)):
+            rng = np.random.default_rng(0)
+            net = models.build("melcnn", len(ghosts.classes), sr=SR, clip_s=WINDOW_S, rng=rng, **options).eval()
             with torch.inference_mode():
                 net(wave)
                 begin = time.perf_counter()
@@ -285,7 +300,8 @@ def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
         torch.set_num_threads(threads)
     classes, inputs = len(ghosts.classes), 2 * (1 + len(NUMBERS)) + net.embed_dim  # score, numbers, squares, embedding
     second = classes + inputs * (1 + classes)
-    rows[VALIDATOR] = {"parameters": rows[RAW]["parameters"] + second, "MACs": rows[RAW]["MACs"] + 2 * inputs}
+    first = rows[DEPLOYED]
+    rows[VALIDATOR] = {"parameters": first["parameters"] + second, "MACs": first["MACs"] + 2 * inputs}
     rows[VALIDATOR]["ms a segment"] = np.nan
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
 

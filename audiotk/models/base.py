@@ -85,8 +85,8 @@ class WaveformModel(nn.Module):
         """Checked waveform in float32; AudiotkError on a wrong shape or type or a too short input."""
         return check_wave(wave, self.min_samples, self.sr, self.name)
 
-    def start_from(self, other: WaveformModel) -> None:
-        """Take the weights of another network of the same shape, all but those of the output layer (fine-tuning).
+    def start_from(self, other: WaveformModel, head: bool = False) -> None:
+        """Take the weights of another network of the same shape (fine-tuning); the output layer's only with `head`.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class WaveformModel(nn.Module):
         if mine != its:
             raise AudiotkError(f"start_from: expected weights of a network {mine}, got {its}")
         last = [name for name, layer in self.head.named_modules(prefix="head") if isinstance(layer, nn.Linear)][-1]
-        weights = {name: value for name, value in other.state_dict().items() if not name.startswith(f"{last}.")}
+        weights = {name: value for name, value in other.state_dict().items() if head or not name.startswith(f"{last}.")}
         self.load_state_dict(weights, strict=False)
 
     def finish(self) -> None:

@@ -61,7 +61,7 @@ def train(
     *,
     weights: np.ndarray | None = None,
     backgrounds: np.ndarray | None = None,
-    start: models.WaveformModel | None = None,
+    start: models.WaveformModel | Checkpoint | None = None,
     fabric: Fabric | None = None,
     progress: bool = True,
 ) -> Run:
@@ -84,7 +84,8 @@ def train(
         Sound without any event (m, samples) for ``config.background_share``.
     start
         A trained network of the same shape whose weights, all but the output layer's, training begins with (P2's
-        fine-tuning); default: fresh weights.
+        fine-tuning). A checkpoint gives its output layer, too, and has to be of the same classes (a deployed model
+        that is trained again). Default: fresh weights.
     fabric
         Lightning Fabric of your own; default: :func:`make_fabric`.
     progress
@@ -105,13 +106,20 @@ def train(
     fabric.launch()
     out = Path(out)
     weights = checked_weights(config, waves, weights, backgrounds)
-    stamp = fingerprint(config, waves, labels, val_labels, weights, backgrounds, start)
+    known = start if isinstance(start, Checkpoint) else None
+    if known is not None and list(known.classes) != list(labels.classes):
+        raise AudiotkError(
+            f"train: the checkpoint to start from knows {', '.join(known.classes)}, the labels "
+            f"{', '.join(labels.classes)}; give its model (start=checkpoint.model) for a new output layer"
+        )
+    begin = start.model if isinstance(start, Checkpoint) else start
+    stamp = fingerprint(config, waves, labels, val_labels, weights, backgrounds, begin, known is not None)
     model = models.build(
         config.model, len(labels.classes), sr=config.sr, clip_s=config.clip_s,
         rng=np.random.default_rng(config.seed), **config.model_options,
     )  # fmt: skip
-    if start is not None:
-        model.start_from(start)
+    if begin is not None:
+        model.start_from(begin, head=known is not None)
     state = TrainState(model, config, steps=steps(config, len(waves)), classes=labels.classes)
     wrapped, optimizer = fabric.setup(model, state.optimizer)
     sequences = make_sequences(config, waves, labels)

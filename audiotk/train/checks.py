@@ -57,6 +57,7 @@ def fingerprint(
     weights: np.ndarray | None,
     backgrounds: np.ndarray | None,
     start: models.WaveformModel | None,
+    head: bool,
 ) -> str:
     """Digest of what a run depends on: settings, ids, labels, a sample of the sound, and the weights it begins with."""
     about = {**dataclasses.asdict(config), "workers": 0}
@@ -71,4 +72,5 @@ def fingerprint(
         digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     for weight in start.state_dict().values() if start is not None else ():
         digest.update(weight.cpu().numpy().tobytes())
+    digest.update(b"with its output layer" if head else b"")
     return digest.hexdigest()
