@@ -9,6 +9,7 @@ from pathlib import Path
 from audiotk import __version__
 from audiotk.claims_command import add_parser as add_claims
 from audiotk.errors import AudiotkError
+from audiotk.plan_command import add_parser as add_plan
 from audiotk.relabel_command import add_parser as add_relabel
 from audiotk.score_command import add_parser as add_score
 from audiotk.store_command import add_parser as add_store
@@ -17,6 +18,7 @@ EXAMPLES = """\
 examples:
   audiotk run notebooks                                  every notebook, on the embedded data
   audiotk run notebooks/00_quickstart.ipynb -p data esc50 -p data_root ../ESC-50
+  audiotk plan notebooks --scale paper                   what that would cost here
   audiotk claims runs/demo                               what a run says of the sources' claims
   audiotk relabel --help                                 repair labels by a hierarchy or a teacher's scores
   audiotk score --help                                   have a teacher hear recordings
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"audiotk {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    add_plan(commands)
     _add_report(commands)
     add_claims(commands)
     add_relabel(commands)

@@ -101,6 +101,22 @@ def notebook_parameters(path: str | Path) -> dict[str, Any]:
     return parameters
 
 
+def notebook_values(paths: Iterable[str | Path], parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By name of the notebook: its parameters as they are with `parameters`, which are read as `run_notebooks` does.
+
+    Raises
+    ------
+    AudiotkError
+        A parameter is unknown or of the wrong type.
+    """
+    known = {path.stem: notebook_parameters(path) for path in find_notebooks(paths)}
+    _check_names(parameters, known)
+    return {
+        name: own | {key: _typed(key, value, own[key]) for key, value in parameters.items() if key in own}
+        for name, own in known.items()
+    }
+
+
 def read_notebook(path: str | Path) -> dict[str, Any]:
     """The notebook at `path` as plain JSON (format 4), or an AudiotkError that names it."""
     try:

@@ -30,7 +30,7 @@ LAYERS = (
         "agreement_figures", "claim_figures", "coverage_figures", "doctor", "figures", "ghost_figures", "kernels",
         "label_figures", "paper_figures", "render", "report", "runs", "transfer_figures", "trees", "widgets",
     },
-    {"__main__", "claims_command", "relabel_command", "score_command", "store_command"},
+    {"__main__", "claims_command", "plan_command", "relabel_command", "score_command", "store_command"},
 )  # fmt: skip
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 TORCH = {"torch", "torchaudio", "torchvision", "lightning_fabric", "transformers", "torchlibrosa"}

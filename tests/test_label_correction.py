@@ -86,7 +86,7 @@ def test_rows_of_table_2_are_the_rules_of_the_papers():
 
 def test_out_of_fold_teachers_never_heard_what_they_score(tmp_path, monkeypatch):
     case = small_case(tmp_path)
-    config = experiment.config_of(case, "smoke")
+    config = experiment.config_of(case.seconds, "smoke")
     calls = []
 
     def without_training(arms, val, score_on, seeds, out, jobs=None):

@@ -198,7 +198,7 @@ def test_pictures_show_sequences_with_several_labels(outcome):
 
 
 def test_paper_scale_has_the_settings_of_p1(outcome):
-    config = polyphony.recipe(outcome.case, "paper")
+    config = polyphony.recipe(outcome.case.seconds, "paper")
     assert (config.model, config.optimizer, config.lr, config.schedule) == ("acdnet", "adamw", 1e-4, "plateau")
     assert (config.plateau_epochs, config.epoch_size, config.loss, config.mix, config.max_sources) == (
         150,

@@ -156,6 +156,13 @@ def _judged(dataset: Dataset, material: Material) -> Labels:
     return labels.resolve(dataset, material.segments, [_range_sources(dataset)[0]])
 
 
+def recipe(epochs: int, rows: int) -> TrainConfig:
+    """How the arms are trained: `rows` windows an epoch, whatever they are drawn from."""
+    return TrainConfig(
+        model_options=COARSE, clip_s=WINDOW_S, epochs=epochs, epoch_size=rows, batch_size=32, roll=True, gain_db=2.0
+    )
+
+
 def _arms(dataset: Dataset, pool: Material, whole: Material, size: int, epochs: int) -> list[Arm]:
     """The arms of the module's docstring; `pool` are windows of all training recordings, `whole` the first `size`."""
 
@@ -163,10 +170,7 @@ def _arms(dataset: Dataset, pool: Material, whole: Material, size: int, epochs: 
         return labels.resolve(dataset, material.segments, ["scraped"])
 
     once = pool.first(size)
-    config = TrainConfig(
-        model_options=COARSE, sr=pool.sr, clip_s=WINDOW_S, epochs=epochs, epoch_size=len(once.waves),
-        batch_size=32, roll=True, gain_db=2.0,
-    )  # fmt: skip
+    config = recipe(epochs, len(once.waves))
     # as many steps as the other arms, each with about as many seconds of sound
     steps = -(-len(once.waves) // config.batch_size)
     batch = max(2, -(-len(whole.waves) // steps))

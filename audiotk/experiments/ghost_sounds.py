@@ -10,10 +10,10 @@ random negatives            the same and as many random segments of the pool, th
 labels without accident     the true labels of the training segments: what is to be reached
 ==========================  ===========================================================================================
 
-The pool stands for the log of a deployed model: its detections are known to be true or false, nothing else is known.
-What the false ones are, and what is absent besides the class that fired, a listener says who hears a sample of each
-cluster. The simulated listener judges by the same truth, so each of his verdicts is "false" and the purity bound says
-only how many he heard; what he decides is the theme. A person's verdicts are a check of the log as well.
+The pool stands for the log of a deployed model: its detections are judged true or false, nothing else is known, and of
+the true ones a share (`LOG_ERRORS`) is called false, as by somebody who did not listen. What the false ones are, and
+what is absent besides the class that fired, a listener says who hears a sample of each cluster. The simulated listener
+knows the truth: he finds the errors of the log that he hears, and the rest of a promoted cluster keeps its own.
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ from audiotk.tables import Labels
 EXPERIMENT = "ghost_sounds"
 RAW, OUTPUTS, ZEROS, RANDOM = "accidental silence", "promoted, outputs", "promoted, zeros", "random negatives"
 CLEAN = "labels without accident"
+ARMS = (RAW, OUTPUTS, ZEROS, RANDOM, CLEAN)
 HEARD = 10  # members of a cluster that the simulated listener hears, drawn at random
 PURE = 0.5  # lower bound of the purity from which the simulated listener promotes: 5 of 5, 9 of 10 right
 MEMBERS = 5  # of a cluster at least
+LOG_ERRORS = 0.1  # of the pool's true detections are called false
 EVENTFUL = 0.1  # share of the heard members with any event up to which a cluster is silence or ambience
 LISTENER = "simulated"
 FOLDS = 4  # halvings of the groups for the stability of clusters
@@ -108,14 +110,22 @@ def mine(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None
 def _mined(ghosts: Ghosts, seed: int, scores: dict[str, pd.DataFrame], out: str | Path) -> Mined:
     limits = thresholds(ghosts, scores["val"])
     said, truth = scores["pool"][ghosts.classes], ghosts.truth["pool"]
-    found = mining.false_positives(said, truth, ghosts.pool.segments, ghosts.dataset.recordings, limits)
+    log = _log(said, truth, limits, np.random.default_rng([seed, 7]))
+    found = mining.false_positives(said, log, ghosts.pool.segments, ghosts.dataset.recordings, limits)
     path = run_folder(_runs(out), RAW, seed) / "best.pt"
     checkpoint, segments = load_checkpoint(path), ghosts.pool.segments
     vectors = embed.embed_student(checkpoint, ghosts.pool.waves[_places(segments, found)])
-    true = np.flatnonzero(((said > limits) & (truth.frame() == 1)).any(axis=1))
+    true = np.flatnonzero(((said > limits) & (log.frame() == 1)).any(axis=1))
     positives = embed.embed_student(checkpoint, ghosts.pool.waves[true])
     found["cluster"] = embed.cluster(vectors, np.random.default_rng([seed, 1]), min_size=MEMBERS)
     return Mined(seed, found, vectors, positives, segments["group"].to_numpy()[true], limits, scores, path)
+
+
+def _log(scores: pd.DataFrame, truth: Labels, limits: pd.Series, rng: np.random.Generator) -> Labels:
+    """What a log says of the detections: the truth, but a share of the true ones is called false."""
+    frame = truth.frame()
+    mistaken = (frame == 1) & (scores[frame.columns] > limits) & (rng.random(frame.shape) < LOG_ERRORS)
+    return Labels.from_frame(frame.where(~mistaken, 0.0))
 
 
 def _places(segments: pd.DataFrame, found: pd.DataFrame) -> np.ndarray:
@@ -184,7 +194,7 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
     done = set(told["cluster"]) if len(told) else set()
     found, door, rng = mined.false_positives, ghosts.door, np.random.default_rng([mined.seed, 4])
     suggested = embed.suggest_themes(found, found["cluster"]).set_index("cluster")["theme"]
-    truth, silent = _truth_of(ghosts, found), _silent(ghosts, found)
+    truth, silent = truth_of(ghosts, found), _silent(ghosts, found)
     for name, theme in suggested.items():
         rows = np.flatnonzero(found["cluster"] == name)
         heard = rng.choice(rows, min(HEARD, len(rows)), replace=False)
@@ -205,14 +215,10 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
     return mining.promotions(store) if store.exists() else pd.DataFrame(columns=mining.PROMOTION_COLUMNS)
 
 
-def _truth_of(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:
+def truth_of(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:
     """Whether the class of each row is there: 1, 0 or NaN (only in part)."""
-    truth = ghosts.truth["pool"].frame()
-    rows, columns = (
-        truth.index.get_indexer(pd.Index(found["segment"])),
-        truth.columns.get_indexer(pd.Index(found["class_name"])),
-    )
-    return truth.to_numpy()[rows, columns]
+    truth = ghosts.truth["pool"].frame().stack(future_stack=True)
+    return truth.reindex(pd.MultiIndex.from_frame(found[["segment", "class_name"]])).to_numpy()
 
 
 def train_again(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path, jobs: int | None = None) -> Outcome:
@@ -226,8 +232,7 @@ def train_again(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path, jobs: i
     trained = train_tasks(tasks, _val(ghosts), _materials(ghosts), _runs(out), jobs)
     told = {(RAW, one.seed): one.scores for one in mined} | trained
     limits = {key: thresholds(ghosts, scores["val"]) for key, scores in told.items()}
-    order = [RAW, OUTPUTS, ZEROS, RANDOM, CLEAN]
-    keys = sorted(told, key=lambda key: (order.index(key[0]), key[1]))
+    keys = sorted(told, key=lambda key: (ARMS.index(key[0]), key[1]))
     found = collect({key: measures(ghosts, told[key]["test"], limits[key]) for key in keys})
     every = [
         mining.promotions(store).assign(seed=one.seed) for one in mined if (store := store_of(out, one.seed)).exists()

@@ -214,13 +214,17 @@ def _kinds(dataset: Dataset, material: Material, truth: Labels) -> pd.Series:
     return kinds.reindex(free.index).where(free)
 
 
+def recipe(rows: int, epochs: int) -> TrainConfig:
+    """How all arms are trained on `rows` segments of 2 s: MelCNN, as many steps for each."""
+    return TrainConfig(
+        model_options=NET, sr=SR, clip_s=WINDOW_S, epochs=epochs, batch_size=16, lr=4e-3, roll=True, gain_db=2.0,
+        epoch_size=round(rows / (1 - SHARE)),
+    )  # fmt: skip
+
+
 def config(ghosts: Ghosts, **changes: Any) -> TrainConfig:
-    """The recipe of all arms: MelCNN on segments of 2 s, as many steps for each."""
-    settings: dict[str, Any] = {
-        "model_options": NET, "sr": SR, "clip_s": WINDOW_S, "epochs": ghosts.epochs, "batch_size": 16, "lr": 4e-3,
-        "epoch_size": round(len(ghosts.train.waves) / (1 - SHARE)), "roll": True, "gain_db": 2.0,
-    }  # fmt: skip
-    return TrainConfig(**{**settings, **changes})
+    """:func:`recipe` for these data, with changes."""
+    return replace(recipe(len(ghosts.train.waves), ghosts.epochs), **changes)
 
 
 def with_concepts(said: Labels, concepts: Sequence[str]) -> Labels:

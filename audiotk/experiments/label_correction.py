@@ -84,9 +84,9 @@ class Outcome:
         return list(dict.fromkeys(arm for arm, _ in self.labels))
 
 
-def config_of(case: Case, scale: str) -> TrainConfig:
+def config_of(seconds: float, scale: str) -> TrainConfig:
     """How every arm is trained: P1's settings with label-join of up to two sources, or a quick variant of them."""
-    return recipe(case, scale) if scale == "paper" else recipe(case, scale, **QUICK)
+    return recipe(seconds, scale) if scale == "paper" else recipe(seconds, scale, **QUICK)
 
 
 def run(case: Case, scale: str, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> Outcome:
@@ -94,7 +94,7 @@ def run(case: Case, scale: str, seeds: Sequence[int], out: str | Path, jobs: int
     out = Path(out)
     runs = out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
-    config, jobs = config_of(case, scale), jobs or jobs_for(scale)
+    config, jobs = config_of(case.seconds, scale), jobs or jobs_for(scale)
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
         on_disk = case.on_disk(shelf)
         train, truth = on_disk.material["train"], case.truth

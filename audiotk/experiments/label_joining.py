@@ -68,7 +68,7 @@ def run(
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
         material = case.on_disk(shelf).material
         arms = [
-            Arm(name, material["train"], case.given, recipe(case, scale, mix=mix, max_sources=most))
+            Arm(name, material["train"], case.given, recipe(case.seconds, scale, mix=mix, max_sources=most))
             for name, (mix, most) in ARMS.items()
         ]
         val = (material["val"], case.truth["val"])
@@ -199,7 +199,7 @@ def label_counts(case: Case) -> dict[str, pd.DataFrame]:
 
 def made(case: Case, scale: str, seed: int = 0, count: int = 3) -> list[tuple[str, np.ndarray]]:
     """(labels, wave) of the first training sequences with two tracks or more, for a picture and players."""
-    config = recipe(case, scale)
+    config = recipe(case.seconds, scale)
     sequences = augment.Sequences(
         case.material["train"].waves, case.given.dense(), augment.Recipe.of(config.sequences or {}), sr=SR,
         samples=round(config.clip_s * SR), mix="join", max_sources=3, seed=seed,

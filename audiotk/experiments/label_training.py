@@ -112,6 +112,11 @@ def _share(hit: np.ndarray, among: np.ndarray) -> float:
     return float(hit[among].mean()) if among.any() else float("nan")
 
 
+def recipe(length_s: float, epochs: int) -> TrainConfig:
+    """How both arms are trained, on windows of `length_s`."""
+    return TrainConfig(model_options=COARSE, clip_s=length_s, epochs=epochs, batch_size=32, roll=True, gain_db=2.0)
+
+
 def learn(
     lesson: Lesson, scale: str, seeds: Sequence[int], out: str | Path, jobs: int | None = None
 ) -> training.Outcome:
@@ -135,9 +140,7 @@ def learn(
     val_truth, truth = (labels.resolve(dataset, part.segments, sources, classes) for part in (val, test))
     check_testable(truth, test)
     epochs = SIZES[check_scale(scale)][3]
-    config = TrainConfig(
-        model_options=COARSE, clip_s=length_s, epochs=epochs, batch_size=32, roll=True, gain_db=2.0
-    )  # fmt: skip
+    config = recipe(length_s, epochs)
     ids = lesson.material.segments["segment"]
     arms = [Arm(name, lesson.material, lesson.labels[name].select(ids, classes), config) for name in ARMS]
     folder = lesson.labeled.folder(out) / f"runs-{scale}-{lesson.key}"

@@ -263,22 +263,22 @@ def jobs_for(scale: str) -> int | None:
     return 1 if scale == "paper" else None
 
 
-def recipe(case: Case, scale: str, **changes: Any) -> TrainConfig:
-    """How every arm is trained; P1's own settings at scale "paper".
+def recipe(seconds: float, scale: str, **changes: Any) -> TrainConfig:
+    """How every arm is trained on sequences of so many seconds; P1's own settings at scale "paper".
 
     At the smaller scales a narrow MelCNN stands for ACDnet, one cycle for the plateau, and `sequences` (see
     `augment.Recipe`) leave out what costs most: pitch and time, codecs.
     """
     if check_scale(scale) == "paper":
         config = TrainConfig(
-            model="acdnet", clip_s=case.seconds, epochs=EPOCHS[scale], epoch_size=10_000, lr=1e-4, schedule="plateau",
+            model="acdnet", clip_s=seconds, epochs=EPOCHS[scale], epoch_size=10_000, lr=1e-4, schedule="plateau",
             plateau_epochs=150, stop_after=300, mix="join", sequences={}, workers=4,
         )  # fmt: skip
     else:
-        light = {"min_cut_s": case.seconds / 2, "stretch": 0.0, "codec": 0.0, "spectral": 0.1, "band_pass": 0.1,
+        light = {"min_cut_s": seconds / 2, "stretch": 0.0, "codec": 0.0, "spectral": 0.1, "band_pass": 0.1,
                  "reverb": 0.1, "distortion": 0.1}  # fmt: skip
         config = TrainConfig(
-            model_options={**COARSE, "width": 0.5}, clip_s=case.seconds, epochs=EPOCHS[scale], batch_size=16,
+            model_options={**COARSE, "width": 0.5}, clip_s=seconds, epochs=EPOCHS[scale], batch_size=16,
             mix="join", sequences=light,
         )  # fmt: skip
     return replace(config, **changes)

@@ -73,6 +73,7 @@ TOGETHER, RANDOM, DEEPER, LONGER = "penalty and augmentation", "random negatives
 GATE, GATED, VALIDATOR = f"{DEPLOYED}, gate", f"{TOGETHER}, gate", f"{DEPLOYED}, validator"
 INFORMED = ("deeper, same verdicts", "longer, same verdicts")
 DEEPER_NET = {**NET, "deeper": True}
+AGAIN = 13  # arms that are trained again as they are; two are deeper, two longer
 CONCEPTS = tuple(f"neg_{kind}" for kind in SILENCE_KINDS)
 MADE = 160  # segments of silence
 EPOCHS = {"smoke": 1, "demo": 4, "paper": 10}  # of training again

@@ -1,0 +1,356 @@
+"""What an experiment will train, and what that costs on this machine, before it begins.
+
+The numbers of trainings are those of the experiments' own tables of arms; the speed is measured with a few steps on
+noise, in the sizes of the training itself. Not counted: reading and scoring of recordings, statistics and figures.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from audiotk import audio, datasets, mining, models
+from audiotk.experiments import (
+    check_scale,
+    clip_or_range,
+    ghost_sounds,
+    ghosts,
+    label_correction,
+    label_joining,
+    label_segments,
+    label_training,
+    polyphony,
+    quickstart,
+    silence_energy,
+    transfer,
+    zero_shot_students,
+)
+from audiotk.experiments.hierarchies import Case as Hierarchy
+from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
+from audiotk.train import TrainConfig, train
+
+READ = 2  # recordings of each split that a plan reads
+EMBEDDED_S = 10.0
+FEW = 4  # sequences of a step that is timed on a CPU
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Trainings of one kind: `runs` of them, each with `config` on `rows` segments of `classes` classes."""
+
+    what: str
+    runs: int
+    config: TrainConfig
+    rows: int
+    classes: int
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that all runs together hear in training, if none stops early."""
+        return self.runs * self.config.epochs * (self.config.epoch_size or self.rows)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the data are, and what will be trained."""
+
+    data: str
+    stages: list[Stage]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Recordings of each split, their length and classes; `dataset` None: they will be made."""
+
+    told: str
+    counts: Mapping[str, int]
+    seconds: float
+    classes: int
+    dataset: Dataset | None
+
+    def windows(self, split: str, seconds: float) -> int:
+        """Windows of so many seconds in a split."""
+        if self.dataset is None:
+            return self.counts[split] * max(1, round(self.seconds / seconds))
+        lengths = self.dataset.part(split)["duration_s"]
+        return int(np.maximum(1, np.ceil(lengths / seconds - 0.01)).sum())
+
+
+def plan(notebook: str, values: Mapping[str, Any]) -> Plan | None:
+    """Data and trainings of a notebook with these parameters; None if it trains nothing.
+
+    Labels are read whole, and a few recordings of each split.
+
+    Raises
+    ------
+    AudiotkError
+        The data are not there or do not fit, a recording cannot be read, or the settings are wrong.
+    """
+    check_scale(values.get("scale", "demo"))
+    made = PLANS.get(notebook.split("_")[0])
+    return None if made is None else made(values)
+
+
+def _data(values: Mapping[str, Any], counts: tuple[int, ...], seconds: float = EMBEDDED_S, made: str = "") -> _Data:
+    """The data set that `values` name. `made`: a data set whose recordings are mixed into as many as `counts` says."""
+    name, root = values["data"], values["data_root"]
+    sizes = dict(zip(SPLITS, counts, strict=True))
+    if name == "embedded":
+        classes = len(datasets.load(name, n_train=1, n_val=1, n_test=1).classes)
+        return _Data(f"embedded: {_told(sizes)} made recordings", sizes, seconds, classes, None)
+    options = {"complete": values["complete"]} if name == "folder" and "complete" in values else {}
+    dataset = datasets.load(name, root or None, **options)
+    _read_some(dataset)
+    if name == made:
+        told = f"{name}: {_told(sizes)} recordings made of {len(dataset.recordings):,}"
+        return _Data(told, sizes, seconds, len(dataset.classes), None)
+    found = {split: len(dataset.part(split)) for split in SPLITS}
+    hours = dataset.recordings["duration_s"].sum() / 3600
+    told = f"{name}: {_told(found)} recordings, {hours:,.1f} h, {len(dataset.problems):,} with problems"
+    return _Data(told, found, seconds, len(dataset.classes), dataset)
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items())
+
+
+def _read_some(dataset: Dataset) -> None:
+    """Read a few recordings of each split; those that cannot be read are an error if no other can."""
+    for split in SPLITS:
+        part = dataset.part(split)
+        if part.empty:
+            raise AudiotkError(f"{dataset.name}: the {split} split holds no recording")
+        failed: list[str] = []
+        for path in part["path"].iloc[np.unique(np.linspace(0, len(part) - 1, READ).astype(int))]:
+            try:
+                audio.load(str(path), 16000, 0.0, 1.0)
+            except AudiotkError as err:
+                failed.append(str(err))
+        if len(failed) == min(READ, len(part)):
+            raise AudiotkError(f"{dataset.name}: of {len(failed)} recordings of {split} none can be read: {failed[0]}")
+
+
+# --- the notebooks ----------------------------------------------------------------------------------------------------
+
+
+def _quickstart(values: Mapping[str, Any]) -> Plan:
+    scale, seeds = values["scale"], len(values["seeds"])
+    n = quickstart.EMBEDDED[scale]
+    found = _data(values, (round(0.6 * n), round(0.2 * n), round(0.2 * n)))
+    like = found.dataset or datasets.load("embedded", n_train=1, n_val=1, n_test=1)
+    config = quickstart.recipe(like, scale)
+    rows = found.windows("train", config.clip_s)
+    return Plan(found.told, [Stage("MelCNN", seeds, config, rows, found.classes)])
+
+
+def _label_segments(values: Mapping[str, Any]) -> Plan:
+    *counts, epochs = label_segments.SIZES[values["scale"]]
+    found = _data(values, tuple(counts))
+    window_s = clip_or_range.WINDOW_S
+    rows = round(min(counts[0], found.counts["train"]) * max(1.0, found.seconds / window_s))
+    config = label_training.recipe(window_s, epochs)
+    runs = len(label_training.ARMS) * len(values["seeds"])
+    return Plan(found.told, [Stage("both labelings", runs, config, rows, found.classes)])
+
+
+def _clip_or_range(values: Mapping[str, Any]) -> Plan:
+    size, val, test, epochs = clip_or_range.SIZES[values["scale"]]
+    found = _data(values, (size * max(clip_or_range.TIMES), val, test))
+    size = min(size, found.counts["train"])
+    rows = round(found.windows("train", clip_or_range.WINDOW_S) * size / found.counts["train"])
+    config = clip_or_range.recipe(epochs, rows)
+    times = [1, *(t for t in clip_or_range.TIMES if t * size <= found.counts["train"])]
+    whole = config.epochs * rows / (found.seconds / clip_or_range.WINDOW_S)
+    whole_config = replace(config, clip_s=found.seconds, epoch_size=max(1, round(whole / config.epochs)))
+    seeds = len(values["seeds"])
+    return Plan(
+        found.told,
+        [
+            Stage("ranges and clip labels", len(times) * seeds, config, rows, found.classes),
+            Stage("whole clips", seeds, whole_config, rows, found.classes),
+        ],
+    )
+
+
+def _ghosts(values: Mapping[str, Any]) -> tuple[_Data, int, TrainConfig]:
+    train_n, pool_n, val, test, epochs = ghosts.sizes(values["data"], values["scale"])
+    found = _data(values, (train_n + pool_n, val, test), made=ghosts.REAL)
+    rows = round(found.windows("train", ghosts.WINDOW_S) * train_n / (train_n + pool_n))
+    return found, rows, ghosts.recipe(rows, epochs)
+
+
+def _ghost_sounds(values: Mapping[str, Any]) -> Plan:
+    found, rows, config = _ghosts(values)
+    runs = len(ghost_sounds.ARMS) * len(values["seeds"])
+    return Plan(found.told, [Stage("all arms", runs, config, rows, found.classes + len(mining.THEMES))])
+
+
+def _silence_energy(values: Mapping[str, Any]) -> Plan:
+    found, rows, config = _ghosts(values)
+    seeds, classes = len(values["seeds"]), found.classes + len(silence_energy.CONCEPTS)
+    again = replace(config, epochs=silence_energy.EPOCHS[values["scale"]])
+    deep = silence_energy.DEEPER_NET
+    return Plan(
+        found.told,
+        [
+            Stage("deployed", seeds, config, rows, classes),
+            Stage("deployed, deeper", seeds, replace(config, model_options=deep), rows, classes),
+            Stage("trained again", silence_energy.AGAIN * seeds, again, rows, classes),
+            Stage("trained again, deeper", 2 * seeds, replace(again, model_options=deep), rows, classes),
+            Stage("trained again, longer", 2 * seeds, config, rows, classes),
+        ],
+    )
+
+
+def _polyphony(values: Mapping[str, Any]) -> _Data:
+    scale = values["scale"]
+    seconds = polyphony.EMBEDDED_S if values["data"] == "embedded" else polyphony.LONGEST_S
+    return _data(values, polyphony.COUNTS[scale], seconds, made="esc50")
+
+
+def _label_joining(values: Mapping[str, Any]) -> Plan:
+    found = _polyphony(values)
+    config = polyphony.recipe(found.seconds, values["scale"])
+    runs = len(label_joining.ARMS) * len(values["seeds"])
+    return Plan(found.told, [Stage("all arms", runs, config, found.counts["train"], found.classes)])
+
+
+def _label_correction(values: Mapping[str, Any]) -> Plan:
+    found, seeds = _polyphony(values), len(values["seeds"])
+    config = label_correction.config_of(found.seconds, values["scale"])
+    rows, classes = found.counts["train"], found.classes
+    fold = replace(config, epoch_size=config.epoch_size or rows)
+    known = found.dataset is None  # made recordings: their truth is known
+    once = len(label_correction.ROWS) + 2 + known  # and random mask, out-of-fold teacher; true labels
+    return Plan(
+        found.told,
+        [
+            Stage("Table 2 and controls", once * seeds, config, rows, classes),
+            Stage("raw labels, twice as long", seeds, label_correction.twice(config), rows, classes),
+            Stage("teachers of the folds", label_correction.N_FOLDS * seeds, fold, rows, classes),
+        ],
+    )
+
+
+def _zero_shot(values: Mapping[str, Any]) -> Plan:
+    n = quickstart.EMBEDDED[values["scale"]]
+    found = _data(values, (round(0.6 * n), round(0.2 * n), round(0.2 * n)))
+    like = found.dataset or datasets.load("embedded", n_train=1, n_val=1, n_test=1)
+    config = zero_shot_students.recipe(values["scale"], quickstart.window_s(like))
+    runs = len(zero_shot_students.STUDENTS) * len(values["seeds"])
+    rows = found.windows("train", config.clip_s)
+    return Plan(found.told, [Stage("students", runs, config, rows, found.classes)])
+
+
+def _transfer(values: Mapping[str, Any]) -> Plan:
+    case = transfer.load(values["data"], values["data_root"], values["scale"])
+    if values["data"] != "embedded":
+        _read_some(case.dataset)
+    recipe, seeds = transfer.recipe(values["scale"]), len(values["seeds"])
+    stages: list[Stage] = []
+    for split in transfer.splits(case, tuple(values.get("roots", ()))):
+        if split.problem:
+            continue
+        base, target = split.base[transfer.OL]["train"], split.target[transfer.OL]["train"]
+        config = replace(recipe.config, epochs=recipe.base_epochs)
+        stages.append(_transfer_stage(f"{split.root}: base", len(split.base) * seeds, config, base))
+        config = replace(recipe.config, epochs=recipe.target_epochs)
+        models_ = len(split.base) + 1  # fine-tuned from each base, and from scratch
+        different = len({tuple(id(part) for part in parts.values()) for parts in _different(split.target)})
+        stages.append(_transfer_stage(f"{split.root}: targets", different * models_ * seeds, config, target))
+        shares = sum(recipe.shares) - 1.0
+        less = replace(config, epoch_size=max(2, round(shares / max(1, len(recipe.shares) - 1) * len(target.segments))))
+        runs = (len(recipe.shares) - 1) * models_ * seeds
+        stages.append(_transfer_stage(f"{split.root}: learning curve", runs, less, target))
+    return Plan(_transfer_told(case), stages)
+
+
+def _different(target: Mapping[str, Mapping[str, Labels]]) -> list[Mapping[str, Labels]]:
+    """Labelings that are not equal to an earlier one, which is not trained again."""
+    found: list[Mapping[str, Labels]] = []
+    for parts in target.values():
+        if all(dict(parts) != dict(one) for one in found):
+            found.append(parts)
+    return found
+
+
+def _transfer_stage(what: str, runs: int, config: TrainConfig, labels: Labels) -> Stage:
+    return Stage(what, runs, config, len(labels.segments), len(labels.classes))
+
+
+def _transfer_told(case: Hierarchy) -> str:
+    return f"{case.told}; {len(case.labels.segments):,} segments"
+
+
+PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {
+    "00": _quickstart, "01": _label_segments, "02": _clip_or_range, "03": _ghost_sounds, "04": _silence_energy,
+    "05": _label_joining, "06": _label_correction, "07": _zero_shot, "09": _transfer,
+}  # fmt: skip
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def costs(stages: list[Stage]) -> pd.DataFrame:
+    """What the stages cost here.
+
+    Returns
+    -------
+    pandas.DataFrame
+        what, model, runs, epochs, sequences (all together), seconds (of sound, each), petamacs (10^15
+        multiply-accumulates of the networks, three times the forward pass), hours (of this machine, one training
+        after the other), disk_gb (checkpoints).
+    """
+    speeds: dict[str, float] = {}
+    rows = []
+    for stage in stages:
+        config = stage.config
+        key = repr(replace(config, epochs=1, epoch_size=None, seed=0))
+        if key not in speeds:
+            speeds[key] = seconds_a_sequence(config, stage.classes)
+        net = _net(config, stage.classes)
+        size = models.count_parameters(net) * 4 / 1e9
+        kept = 4 + bool(config.average)  # best; weights, two moments (and the average) of the last
+        rows.append({
+            "what": stage.what, "model": config.model, "runs": stage.runs, "epochs": config.epochs,
+            "sequences": stage.sequences, "seconds": config.clip_s,
+            "petamacs": 3 * models.count_macs(net) * stage.sequences / 1e15,
+            "hours": stage.sequences * speeds[key] / 3600, "disk_gb": stage.runs * kept * size,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def seconds_a_sequence(config: TrainConfig, classes: int) -> float:
+    """Seconds a training sequence takes on this machine: two epochs on noise, the first of which warms up."""
+    on_gpu = torch.cuda.is_available()
+    few = config.batch_size if on_gpu or config.model == "melcnn" else min(FEW, config.batch_size)
+    rng = np.random.default_rng(0)
+    waves = rng.normal(0.0, 0.05, (2 * few, round(config.clip_s * config.sr))).astype(np.float32)
+    names, ids = [f"class {c}" for c in range(classes)], [f"segment {k}" for k in range(len(waves))]
+    table = pd.DataFrame(rng.integers(0, 2, (len(ids), classes)).astype(float), index=ids, columns=names)
+    table.iloc[0], table.iloc[1] = 0.0, 1.0  # every class both present and absent
+    labels = Labels.from_frame(table)
+    short = replace(
+        config, epochs=1, epoch_size=None, batch_size=few, schedule="constant", stop_after=None, background_share=0.0,
+        workers=config.workers if on_gpu else 0,
+    )  # fmt: skip
+    took = []
+    for epochs in (1, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            train(replace(short, epochs=epochs), waves, labels, waves[:2], labels.select(ids[:2]), folder,
+                  progress=False)  # fmt: skip
+            took.append(time.perf_counter() - begin)
+    return max(took[1] - took[0], 1e-9) / (2 * len(waves))
+
+
+def _net(config: TrainConfig, classes: int) -> models.WaveformModel:
+    rng = np.random.default_rng(0)
+    return models.build(config.model, classes, sr=config.sr, clip_s=config.clip_s, rng=rng, **config.model_options)
