@@ -46,7 +46,7 @@ class Crew:
 
     def __init__(self, out: Path, size: int, threads: int | None = None) -> None:
         self.out, self.size, self.peak_mb = out, size, 0.0
-        self._measured = 0.0
+        self._measure_at = 0.0
         self.running: dict[str, subprocess.Popen[str]] = {}
         self._began: dict[str, float] = {}
         self._events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
@@ -83,8 +83,11 @@ class Crew:
         applicable), ``seconds``, ``peak_memory_mb`` and ``error`` (None, or name, text, cell, traceback).
         """
         while True:
-            if time.monotonic() > self._measured + TICK_S:
+            if time.monotonic() > self._measure_at:
+                began = time.monotonic()
                 self._measure()
+                took = time.monotonic() - began  # half a second for large processes: at most a fiftieth of the time
+                self._measure_at = began + max(TICK_S, 50 * took)
             each_tick()
             try:
                 name, event = self._events.get(timeout=TICK_S)
@@ -136,7 +139,6 @@ class Crew:
         """Keep the largest memory (MB) that our processes had together; on Linux, pages that they share count once."""
         import psutil
 
-        self._measured = time.monotonic()
         total = 0
         for process in [psutil.Process(), *_family(os.getpid())]:
             try:
