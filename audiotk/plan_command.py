@@ -48,7 +48,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     from audiotk.experiments.plans import costs, plan
     from audiotk.runs import notebook_values
 
-    parameters = dict(arguments.parameters) | ({"scale": arguments.scale} if arguments.scale else {})
+    given = [*arguments.parameters, *([("scale", arguments.scale)] if arguments.scale else [])]
+    parameters = dict(given)
+    if len(parameters) < len(given):
+        raise AudiotkError("a parameter is given twice; say each -p NAME VALUE once, and the scale by -p or by --scale")
     bad, hours = 0, 0.0
     for name, values in notebook_values(arguments.paths, parameters).items():
         try:

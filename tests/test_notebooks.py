@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from audiotk.claims import read_claims
+from audiotk.experiments.plans import plan
 from audiotk.results import read_results
+from audiotk.runs import notebook_values
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("AUDIOTK_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -35,6 +37,11 @@ def test_all_notebooks_on_the_embedded_data(tmp_path):
     }
     assert expected <= set(rows["experiment"])
     assert {"B1.1", "B2.1", "B2.7", "P1.2a", "P1.3a", "P1.4", "P2.1", "P2.3"} <= set(read_claims(tmp_path).index)
+    asked = notebook_values([ROOT / "notebooks"], {"scale": "smoke", "seeds": "[0, 1]"})
+    for name, values in asked.items():  # the plan counts what was trained
+        planned = plan(name, values)
+        runs = list((tmp_path / name).rglob("config.json"))
+        assert sum(stage.runs for stage in planned.stages) == len(runs) if planned else not runs, name
     assert (tmp_path / "report.html").stat().st_size < 20e6
     for notebook in ROOT.glob("notebooks/*.ipynb"):
         assert (tmp_path / notebook.name).exists()
