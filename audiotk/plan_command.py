@@ -45,7 +45,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from audiotk.experiments.plans import costs, plan
+    from audiotk.experiments.plans import costs, machine, plan
     from audiotk.runs import notebook_values
 
     given = [*arguments.parameters, *([("scale", arguments.scale)] if arguments.scale else [])]
@@ -69,7 +69,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         table = costs(found.stages)
         hours += table["hours"].sum()
         print(f"{name}\n  {found.data}\n{_text(table)}\n", flush=True)
-    print(f"in all {_time(hours)} of training, one after the other, on {_machine()}")
+    print(f"in all {_time(hours)} of training, one after the other, on {machine()}")
     if bad:
         print(f"audiotk: {bad} notebook(s) cannot run as asked", file=sys.stderr)
     return 1 if bad else 0
@@ -98,11 +98,3 @@ def _time(hours: float) -> str:
     if hours < 0.1:
         return f"{3600 * hours:,.0f} s"
     return f"{60 * hours:,.0f} min" if hours < 3 else f"{hours:,.0f} h"
-
-
-def _machine() -> str:
-    import torch
-
-    from audiotk.files import cores
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cores()} processor cores, no GPU"

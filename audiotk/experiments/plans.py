@@ -32,6 +32,7 @@ from audiotk.experiments import (
     zero_shot_students,
 )
 from audiotk.experiments.hierarchies import Case as Hierarchy
+from audiotk.files import cores
 from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
 from audiotk.train import TrainConfig, make_fabric
 from audiotk.train.batches import batches, make_sequences
@@ -352,6 +353,11 @@ def seconds_a_sequence(config: TrainConfig, classes: int) -> float:
         took.append(time.perf_counter() - begin)
         begin = time.perf_counter()
     return min(took[1:]) / few
+
+
+def machine() -> str:
+    """What the costs are those of."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cores()} processor cores, no GPU"
 
 
 def _net(config: TrainConfig, classes: int) -> models.WaveformModel:
