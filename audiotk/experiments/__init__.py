@@ -41,6 +41,11 @@ COARSE = {
     "n_fft": 1024,
     "hop": 512,
 }  # MelCNN on a coarse spectrogram: half the time, no worse on embedded data
+SMALL = {
+    **COARSE,
+    "hop": 1024,
+    "width": 0.5,
+}  # and with half the channels: a third of the time, no worse on few segments
 
 
 @dataclass(frozen=True)

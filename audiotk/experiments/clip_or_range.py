@@ -27,7 +27,7 @@ from audiotk.backgrounds import SILENCE_KINDS
 from audiotk.datasets import embedded
 from audiotk.errors import NotForThisData
 from audiotk.experiments import (
-    COARSE,
+    SMALL,
     Arm,
     Material,
     check_judged,
@@ -55,7 +55,7 @@ RECALL = 0.8  # thresholds are chosen on validation to reach it, so that arms ar
 PAIRS = [("bark", "howl"), ("howl", "bark")]
 SIZES = {  # recordings: train of 1x, validation, test; epochs
     "smoke": (16, 16, 16, 1),
-    "demo": (128, 64, 128, 24),
+    "demo": (128, 64, 128, 16),
     "paper": (2000, 500, 1000, 40),
 }
 TIMES = (1, 2, 4)
@@ -159,8 +159,9 @@ def _judged(dataset: Dataset, material: Material) -> Labels:
 def recipe(epochs: int, rows: int) -> TrainConfig:
     """How the arms are trained: `rows` windows an epoch, whatever they are drawn from."""
     return TrainConfig(
-        model_options=COARSE, clip_s=WINDOW_S, epochs=epochs, epoch_size=rows, batch_size=32, roll=True, gain_db=2.0
-    )
+        model_options=SMALL, clip_s=WINDOW_S, epochs=epochs, epoch_size=rows, batch_size=16, lr=4e-3, roll=True,
+        gain_db=2.0,
+    )  # fmt: skip
 
 
 def _arms(dataset: Dataset, pool: Material, whole: Material, size: int, epochs: int) -> list[Arm]:

@@ -29,7 +29,7 @@ from audiotk.backgrounds import AMBIENT_KINDS, SILENCE_KINDS
 from audiotk.datasets import embedded
 from audiotk.errors import AudiotkError, NotForThisData
 from audiotk.experiments import (
-    COARSE,
+    SMALL,
     Arm,
     Material,
     check_judged,
@@ -48,7 +48,6 @@ from audiotk.train import TrainConfig
 WINDOW_S, SR = 2.0, 16000
 RECALL = 0.7  # thresholds are chosen on validation to reach it, so that arms are compared at equal recall
 SHARE = 0.25  # of what is drawn in training: segments that an arm adds; without them the others are drawn more often
-NET = {
     **COARSE,
     "hop": 1024,
     "width": 0.5,
@@ -217,7 +216,7 @@ def _kinds(dataset: Dataset, material: Material, truth: Labels) -> pd.Series:
 def recipe(rows: int, epochs: int) -> TrainConfig:
     """How all arms are trained on `rows` segments of 2 s: MelCNN, as many steps for each."""
     return TrainConfig(
-        model_options=NET, sr=SR, clip_s=WINDOW_S, epochs=epochs, batch_size=16, lr=4e-3, roll=True, gain_db=2.0,
+        model_options=SMALL, sr=SR, clip_s=WINDOW_S, epochs=epochs, batch_size=16, lr=4e-3, roll=True, gain_db=2.0,
         epoch_size=round(rows / (1 - SHARE)),
     )  # fmt: skip
 

@@ -41,9 +41,8 @@ import torch
 
 from audiotk import embed, energy, models, silence, stats
 from audiotk.backgrounds import SILENCE_KINDS
-from audiotk.experiments import Arm, Material, read_segments, run_folder, train_tasks
+from audiotk.experiments import SMALL, Arm, Material, read_segments, run_folder, train_tasks
 from audiotk.experiments.ghosts import (
-    NET,
     QUIET,
     SHARE,
     SR,
@@ -72,7 +71,7 @@ PENALTY, GAIN, BACKGROUND, DROPOUTS = "energy penalty", "gain jitter", "backgrou
 TOGETHER, RANDOM, DEEPER, LONGER = "penalty and augmentation", "random negatives", "deeper", "longer"
 GATE, GATED, VALIDATOR = f"{DEPLOYED}, gate", f"{TOGETHER}, gate", f"{DEPLOYED}, validator"
 INFORMED = ("deeper, same verdicts", "longer, same verdicts")
-DEEPER_NET = {**NET, "deeper": True}
+DEEPER_NET = {**SMALL, "deeper": True}
 AGAIN = 13  # arms that are trained again as they are; two are deeper, two longer
 CONCEPTS = tuple(f"neg_{kind}" for kind in SILENCE_KINDS)
 MADE = 160  # segments of silence
@@ -287,7 +286,7 @@ def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for arm, options in ((DEPLOYED, NET), (DEEP, DEEPER_NET)):
+        for arm, options in ((DEPLOYED, SMALL), (DEEP, DEEPER_NET)):
             rng = np.random.default_rng(0)
             net = models.build("melcnn", len(ghosts.classes), sr=SR, clip_s=WINDOW_S, rng=rng, **options).eval()
             with torch.inference_mode():
