@@ -45,7 +45,7 @@ SMALL = {
     **COARSE,
     "hop": 1024,
     "width": 0.5,
-}  # and with half the channels: a third of the time, no worse on few segments
+}  # a third of the time, no worse on few segments
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,6 @@ from audiotk.train import TrainConfig
 WINDOW_S, SR = 2.0, 16000
 RECALL = 0.7  # thresholds are chosen on validation to reach it, so that arms are compared at equal recall
 SHARE = 0.25  # of what is drawn in training: segments that an arm adds; without them the others are drawn more often
-    **COARSE,
-    "hop": 1024,
-    "width": 0.5,
-}  # fewer frames and channels: a third of the time, no worse here
 ACCIDENT = 0.5  # share of the training segments without any event that carry the class of their recording
 SIZES = {  # recordings: train, pool, validation, test; epochs
     "smoke": (14, 14, 10, 14, 1),
