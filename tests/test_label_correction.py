@@ -14,7 +14,7 @@ from audiotk.results import append_results, read_results
 from audiotk.tables import Labels
 from audiotk.teachers.readings import common_threshold
 
-TINY = {"epochs": 1, "model_options": {"mels": 16, "n_fft": 512, "hop": 512, "width": 0.25}}
+TINY = {**experiment.QUICK, "epochs": 1, "model_options": {"mels": 16, "n_fft": 512, "hop": 512, "width": 0.25}}
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +119,23 @@ def test_arms_take_equally_many_steps_but_the_one_that_takes_twice(outcome):
     for arm in outcome.arms:
         config = json.loads((run_folder(outcome.folder / "runs", arm, 1) / "config.json").read_text())
         steps[arm] = config["epochs"] * -(-(config["epoch_size"] or n) // config["batch_size"])
+        assert config["sequences"] is None  # the quick variant that is shipped mixes within a batch
+        assert config["mix"] == "join"
+        history = (run_folder(outcome.folder / "runs", arm, 1) / "history.jsonl").read_text().splitlines()
+        assert len(history) == config["epochs"]
     assert steps.pop(experiment.TWICE) == 2 * steps[experiment.RAW]
     assert set(steps.values()) == {steps[experiment.RAW]}
     assert set(outcome.arms) == {
         *experiment.ROWS, experiment.TWICE, experiment.RANDOM, experiment.FOLDS, experiment.TRUE
     }  # fmt: skip
+
+
+def test_at_paper_scale_no_arm_stops_early():
+    """P1's plateau with an early stop would make "twice as long" the same run as "raw labels", bit for bit."""
+    config = experiment.config_of(10.0, "paper")
+    assert (config.schedule, config.stop_after, config.epochs) == ("plateau", None, 600)
+    longer = experiment.twice(config)
+    assert (longer.stop_after, longer.epochs) == (None, 1200)
 
 
 def test_numbers_are_those_of_the_metrics(outcome):

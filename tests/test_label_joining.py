@@ -23,6 +23,10 @@ def outcome(tmp_path_factory):
     return experiment.run(small_case(out), "smoke", [0, 1], out, jobs=1)
 
 
+def history(outcome, arm, seed):
+    return (run_folder(outcome.folder / "runs", arm, seed) / "history.jsonl").read_text().splitlines()
+
+
 # --- the data ---------------------------------------------------------------------------------------------------------
 
 
@@ -142,9 +146,13 @@ def test_arms_differ_in_the_mix_and_in_nothing_else(outcome):
     mixes = {arm: (one.pop("mix"), one.pop("max_sources")) for arm, one in configs.items()}
     assert mixes == experiment.ARMS
     assert all(one == configs[experiment.NONE] for one in configs.values())
-    assert configs[experiment.NONE]["sequences"][
-        "weak" if "weak" in configs[experiment.NONE]["sequences"] else "min_cut_s"
-    ]
+    assert configs[experiment.NONE]["sequences"] == {
+        "min_cut_s": 0.5, "stretch": 0.0, "codec": 0.0, "spectral": 0.1, "band_pass": 0.1, "reverb": 0.1,
+        "distortion": 0.1,
+    }  # fmt: skip
+    for arm in experiment.ARMS:
+        assert len(history(outcome, arm, 0)) == configs[arm]["epochs"]
+
 
 
 def test_numbers_are_those_of_the_metrics(outcome):
@@ -207,3 +215,5 @@ def test_paper_scale_has_the_settings_of_p1(outcome):
         "join",
         2,
     )
+    assert config.sequences == {}  # the defaults of augment.Recipe
+    assert config.stop_after is None  # else arms end at different steps

@@ -266,13 +266,14 @@ def jobs_for(scale: str) -> int | None:
 def recipe(seconds: float, scale: str, **changes: Any) -> TrainConfig:
     """How every arm is trained on sequences of so many seconds; P1's own settings at scale "paper".
 
+    Nothing ends a run early: arms that stop at different steps could not be compared.
     At the smaller scales a narrow MelCNN stands for ACDnet, one cycle for the plateau, and `sequences` (see
     `augment.Recipe`) leave out what costs most: pitch and time, codecs.
     """
     if check_scale(scale) == "paper":
         config = TrainConfig(
             model="acdnet", clip_s=seconds, epochs=EPOCHS[scale], epoch_size=10_000, lr=1e-4, schedule="plateau",
-            plateau_epochs=150, stop_after=300, mix="join", sequences={}, workers=4,
+            plateau_epochs=150, stop_after=None, mix="join", sequences={}, workers=4,
         )  # fmt: skip
     else:
         light = {"min_cut_s": seconds / 2, "stretch": 0.0, "codec": 0.0, "spectral": 0.1, "band_pass": 0.1,
