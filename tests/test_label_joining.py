@@ -67,6 +67,21 @@ def test_no_source_is_in_two_blocks_or_splits(tmp_path):
     pd.testing.assert_frame_equal(again.recordings, made.recordings)
 
 
+def test_mixtures_of_other_recordings_are_made_anew(tmp_path):
+    """The same names, labels, lengths and folder, but other sound: nothing of the first set may be heard again."""
+    counts = {"train": 6, "test": 6}
+    original = tones(tmp_path / "tones")
+    first = polyphony.compose(original, counts, tmp_path / "mixtures")
+    heard = [audio.load(path, sr=SR)[0] for path in first.recordings["path"]]
+    for dataset in (tones(tmp_path / "others"), original):  # another root; the same files with other content
+        for path in dataset.recordings["path"]:
+            audio.save(path, -0.5 * audio.load(path, sr=SR)[0], SR, overwrite=True)
+        again = polyphony.compose(dataset, counts, tmp_path / "mixtures")
+        assert again.recordings["parts"].tolist() == first.recordings["parts"].tolist()
+        for path, wave in zip(again.recordings["path"], heard, strict=True):
+            np.testing.assert_allclose(audio.load(path, sr=SR)[0], -0.5 * wave, atol=1e-3)
+
+
 def test_training_labels_have_errors_and_the_others_have_none(tmp_path):
     case = polyphony.load("embedded", str(tmp_path), "smoke", tmp_path)
     assert set(case.truth) == {"train", "val", "test"}
@@ -152,7 +167,6 @@ def test_arms_differ_in_the_mix_and_in_nothing_else(outcome):
     }  # fmt: skip
     for arm in experiment.ARMS:
         assert len(history(outcome, arm, 0)) == configs[arm]["epochs"]
-
 
 
 def test_numbers_are_those_of_the_metrics(outcome):

@@ -18,6 +18,8 @@ seeds and arms. Validation and test are always judged by the best labels there a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -49,6 +51,7 @@ EPOCHS = {"smoke": 1, "demo": 16, "paper": 600}
 EMBEDDED_S = 4.0
 LONGEST_S = 10.0  # P1
 BLOCK, MOST = 5, 3  # sources of a block, and recordings of a mixture at most
+MIXTURES = 1  # raise it where the same plan makes other sound
 P1_FILES = {"val": (8.0, 200), "test": (5.0, 140)}  # shortest file in s, files a class; P1, section 4.2
 CLASS_MAP = "acd_class_mapping.csv"
 
@@ -123,7 +126,8 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
     counts
         Mixtures of each split.
     folder
-        Files go to ``folder/<split>-<number>.wav``; those that are there already are kept.
+        Files go to ``folder/<digest>/<split>-<number>.wav``; those that are there already are kept. The digest is of
+        all that decides how they sound: other recordings, or the same ones in another form, get their own folder.
     seed
         Of blocks, partners and levels.
 
@@ -135,21 +139,26 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
     of = dataset.annotations[dataset.annotations["value"] == 1].merge(dataset.segments, on="segment")
     class_of = of.drop_duplicates("recording").set_index("recording")["class_name"]
     seconds = round(float(dataset.recordings["duration_s"].median()), 1)
-    rows, present = [], []
+    plan: list[tuple[str, str, list[str], list[float]]] = []  # split, block, parts, their levels
     for number, split in enumerate(counts):
         rng = np.random.default_rng([seed, number])
-        recordings = dataset.part(split)
-        blocks = _blocks(recordings, rng)
-        sound = dict(zip(recordings["recording"], _heard(recordings, seconds), strict=True))
+        blocks = _blocks(dataset.part(split), rng)
         for k in range(counts[split]):
             names = _draw(blocks[k % len(blocks)], rng)
-            level = 10 ** (rng.normal(0, 2, len(names)) / 20)
-            wave = np.sum([a * sound[name] for a, name in zip(level, names, strict=True)], axis=0)
+            levels = 10 ** (rng.normal(0, 2, len(names)) / 20)
+            plan.append((split, f"{split}-block-{k % len(blocks):03d}", names, levels.tolist()))
+    folder = folder / _digest(dataset.recordings, {name for *_, names, _ in plan for name in names}, seconds, plan)
+    rows, present = [], []
+    for split in counts:
+        recordings = dataset.part(split)
+        sound = dict(zip(recordings["recording"], _heard(recordings, seconds), strict=True))
+        for k, (_, block, names, levels) in enumerate(one for one in plan if one[0] == split):
+            wave = np.sum([a * sound[name] for a, name in zip(levels, names, strict=True)], axis=0)
             name = f"{split}-{k:05d}"
             path = folder / f"{name}.wav"
             if not path.exists():
                 audio.save(path, (wave / max(1.0, 1.01 * np.abs(wave).max())).astype(np.float32), SR)
-            about = {"group": f"{split}-block-{k % len(blocks):03d}", "parts": "+".join(names), "split": split}
+            about = {"group": block, "parts": "+".join(names), "split": split}
             rows.append({"recording": name, "path": str(path), "duration_s": seconds, "sr": SR, **about})
             present += [(name, class_name) for class_name in sorted({class_of[one] for one in names})]
     table = pd.DataFrame(rows)
@@ -167,6 +176,15 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
         sources=make_sources(truth="closed weak"),
         problems=dataset.problems,
     )
+
+
+def _digest(recordings: pd.DataFrame, used: set[str], seconds: float, plan: Any) -> str:
+    """Of the files that are mixed (path, size, time of change), and of how."""
+    paths = recordings.set_index("recording")["path"]
+    files = [(name, str(paths[name]), (on_disk := Path(paths[name]).stat()).st_size, on_disk.st_mtime_ns)
+             for name in sorted(used)]  # fmt: skip
+    text = json.dumps([MIXTURES, SR, seconds, plan, files])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _blocks(recordings: pd.DataFrame, rng: np.random.Generator) -> list[list[list[str]]]:
