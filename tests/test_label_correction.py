@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from small_mixtures import small_case
+from small_mixtures import small_case, tones_without
 
 from audiotk import metrics, noise, relabel, stats
 from audiotk.experiments import label_correction as experiment
-from audiotk.experiments import run_folder
+from audiotk.experiments import polyphony, run_folder
 from audiotk.results import append_results, read_results
 from audiotk.tables import Labels
 from audiotk.teachers.readings import common_threshold
@@ -157,6 +157,19 @@ def test_numbers_are_those_of_the_metrics(outcome):
         0,
         0,
     ]
+
+
+def test_a_class_that_nobody_can_learn_is_left_out_by_name(tmp_path, monkeypatch):
+    lost = [("val", "high"), ("train", "low")]
+    dataset = tones_without(tmp_path / "tones", lost)
+    monkeypatch.setattr(polyphony.datasets, "load", lambda *_, **__: dataset)
+    monkeypatch.setattr(experiment, "QUICK", TINY)
+    with pytest.warns(UserWarning, match=r"left out are 'low' .*, 'high' \(nowhere present in validation\)"):
+        case = experiment.load("esc50", "", "smoke", tmp_path)
+    found = experiment.run(case, "smoke", [0], tmp_path, jobs=1)
+    assert {tuple(labels.classes) for labels in found.labels.values()} == {("middle",)}
+    assert experiment.table(found)["value"].notna().all()
+    assert experiment.claims(found, "esc50", "smoke")["value"].notna().all()
 
 
 def test_printed_numbers_are_those_of_table_2(outcome):

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from small_mixtures import SR, small_case, tones
+from small_mixtures import SR, small_case, tones, tones_without
 from test_datasets import fake_fsd50k
 
 from audiotk import audio, labels, metrics, stats
@@ -184,6 +184,34 @@ def test_teacher_is_heard_on_the_test_segments(outcome):
     for scores in outcome.teacher.values():
         assert set(scores.index) == set(outcome.case.material["test"].segments["segment"])
         assert metrics.mean_average_precision(scores, outcome.case.truth["test"]) > 0.6  # tones are easy
+
+
+def test_a_class_that_nobody_can_learn_is_left_out_by_name(tmp_path, monkeypatch):
+    lost = [("val", "high"), ("train", "low")]
+    dataset = tones_without(tmp_path / "tones", lost)
+    monkeypatch.setattr(polyphony.datasets, "load", lambda *_, **__: dataset)
+    told = r"left out are 'low' \(nowhere present in training.*\), 'high' \(nowhere present in validation\)"
+    with pytest.warns(UserWarning, match=told):
+        case = experiment.load("esc50", "", "smoke", tmp_path)
+    assert case.dataset.classes == ("middle",)
+    assert {tuple(found.classes) for found in [case.given, *case.truth.values()]} == {("middle",)}
+    found = experiment.run(case, "smoke", [0], tmp_path, jobs=1)
+    assert set(experiment.by_class(found)["class_name"]) == {"middle", experiment.MEAN}
+    assert experiment.claims(found, "esc50", "smoke")["value"].notna().all()
+
+
+def test_without_any_class_to_learn_nothing_is_trained(tmp_path, monkeypatch):
+    lost = [("val", "high"), ("train", "low"), ("train", "middle")]
+    dataset = tones_without(tmp_path / "tones", lost)
+    monkeypatch.setattr(polyphony.datasets, "load", lambda *_, **__: dataset)
+    with pytest.raises(AudiotkError, match="present and absent in training and in validation labels, got none"):
+        experiment.load("esc50", "", "smoke", tmp_path)
+
+
+def test_a_teacher_that_cannot_be_asked_is_found_out_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "train_arms", lambda *_, **__: pytest.fail("trained first"))
+    with pytest.raises(AudiotkError, match="nobody"):
+        experiment.run(small_case(tmp_path), "smoke", [0], tmp_path, teacher="nobody")
 
 
 def test_claims_and_results_fit_together(outcome, tmp_path):

@@ -62,19 +62,19 @@ def run(
     case: Case, scale: str, seeds: Sequence[int], out: str | Path, teacher: str = "examples", weights: str = "",
     jobs: int | None = None,
 ) -> Outcome:  # fmt: skip
-    """Train every arm with every seed, and ask the teacher; finished runs in `out` are used again."""
+    """Ask the teacher, and train every arm with every seed; finished runs in `out` are used again."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    heard, name = ask(case, teacher, weights, seeds, out)  # first: what it lacks shows before hours of training
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
         material = case.on_disk(shelf).material
         arms = [
-            Arm(name, material["train"], case.given, recipe(case.seconds, scale, mix=mix, max_sources=most))
-            for name, (mix, most) in ARMS.items()
+            Arm(arm, material["train"], case.given, recipe(case.seconds, scale, mix=mix, max_sources=most))
+            for arm, (mix, most) in ARMS.items()
         ]
         val = (material["val"], case.truth["val"])
         tested = {"test": material["test"]}
         scores = train_arms(arms, val, tested, seeds, out / "runs", jobs or jobs_for(scale))
-    heard, name = ask(case, teacher, weights, seeds, out)
     return Outcome(case, {key: found["test"] for key, found in scores.items()}, heard, name, list(seeds), out)
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,7 +98,12 @@ def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
     Raises
     ------
     AudiotkError
-        An unknown scale or data set, or data that are not there.
+        An unknown scale or data set, data that are not there, or no class is left.
+
+    Warns
+    -----
+    UserWarning
+        Classes are left out, see :func:`usable`.
     """
     counts = dict(zip(SPLITS, COUNTS[check_scale(scale)], strict=True))
     if data == "embedded":
@@ -107,11 +113,42 @@ def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
     elif data == "esc50":
         dataset = compose(datasets.load(data, data_root, val_share=0.3), counts, Path(out) / "mixtures")
     else:
-        return _as_it_is(datasets.load(data, data_root or None), data_root, out)
+        return usable(_as_it_is(datasets.load(data, data_root or None), data_root, out))
     material = {split: load_material(dataset, split, SR) for split in SPLITS}
     truth = {split: labels.resolve(dataset, part.segments, ["truth"]) for split, part in material.items()}
     given = noise.inject(truth["train"], MISSING, WRONG, rng=np.random.default_rng(0))
-    return Case(dataset, material, given, truth)
+    return usable(Case(dataset, material, given, truth))
+
+
+def usable(case: Case) -> Case:
+    """The case without the classes that are nowhere present, or nowhere absent, in training or validation labels.
+
+    They can neither be learnt nor be shown to a teacher, nor can an epoch be chosen by them. A warning names them.
+
+    Raises
+    ------
+    AudiotkError
+        No class is left.
+    """
+    judged = {"training": case.given, **{name: case.truth[name] for name in ("train", "val") if name in case.truth}}
+    lacking = {"training": "training", "train": "training (in truth)", "val": "validation"}
+    lost: dict[str, str] = {}
+    for part, found in judged.items():
+        for value in ("present", "absent"):
+            counts = found.counts()[value]
+            lost |= {str(name): f"{value} in {lacking[part]}" for name in counts.index[counts == 0] if name not in lost}
+    if not lost:
+        return case
+    told = ", ".join(f"{name!r} (nowhere {why})" for name, why in lost.items())
+    kept = [name for name in case.dataset.classes if name not in lost]
+    if not kept:
+        raise AudiotkError(
+            f"{case.dataset.name}: expected classes that are both present and absent in training and in validation "
+            f"labels, got none: {told}; give more recordings, or another split"
+        )
+    warnings.warn(f"{case.dataset.name}: left out are {told}", stacklevel=3)
+    truth = {name: found.select(classes=kept) for name, found in case.truth.items()}
+    return Case(replace(case.dataset, classes=kept), case.material, case.given.select(classes=kept), truth)
 
 
 def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int = 0) -> Dataset:
