@@ -26,6 +26,7 @@ import pandas as pd
 from audiotk import augment, models, stats
 from audiotk.experiments import Arm, interval_text, mean_over_seeds, row, run_folder, train_arms, zero_shot
 from audiotk.experiments.polyphony import SR, Case, jobs_for, recipe
+from audiotk.experiments.polyphony import intervals_over as intervals_over
 from audiotk.experiments.polyphony import load as load
 from audiotk.resample import Statistic, map_statistic
 from audiotk.tables import Labels
@@ -160,9 +161,10 @@ def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(rows).set_index("id")
 
 
-def results(table: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
+def results(outcome: Outcome, table: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
     """Rows of results.jsonl: AP and mAP of each arm, and the effect behind each claim."""
-    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
+    seed = outcome.seeds[0] if len(outcome.seeds) == 1 else None
+    about: dict[str, Any] = {"seed": seed, "data": data, "scale": scale}
     rows = []
     for item in table.to_dict("records"):
         found = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))

@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ COUNTS = {"smoke": (24, 24, 24), "demo": (384, 160, 256), "paper": (8000, 1000, 
 EPOCHS = {"smoke": 1, "demo": 16, "paper": 600}
 EMBEDDED_S = 4.0
 LONGEST_S = 10.0  # P1
+MORE_S = 0.05  # a file this much longer was rounded, not cut
 BLOCK, MOST = 5, 3  # sources of a block, and recordings of a mixture at most
 MIXTURES = 1  # raise it where the same plan makes other sound
 P1_FILES = {"val": (8.0, 200), "test": (5.0, 140)}  # shortest file in s, files a class; P1, section 4.2
@@ -61,13 +62,15 @@ CLASS_MAP = "acd_class_mapping.csv"
 class Case:
     """What both experiments start from.
 
-    `given` are the training labels; `truth` has val and test, and train where it is known.
+    `given` are the training labels; `truth` has val and test, and train where it is known. Of `shortened` recordings
+    only the start is used.
     """
 
     dataset: Dataset
     material: Mapping[str, Material]
     given: Labels
     truth: Mapping[str, Labels]
+    shortened: int = 0
 
     @property
     def unit(self) -> pd.Series:
@@ -89,7 +92,16 @@ class Case:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(part.segments):,} {name}" for name, part in self.material.items())
-        return f"Case({self.dataset.name!r}: {sizes} segments of {self.seconds:g} s, given {self.given})"
+        told = [f"Case({self.dataset.name!r}: {sizes} segments of {self.seconds:g} s, given {self.given})"]
+        if "train" in self.truth:
+            told.append(f"Training labels: the truth, but {MISSING:.0%} of what is there is missing and {WRONG:.0%} of "
+                        "what is not there is marked, at random.")  # fmt: skip
+        else:
+            told.append("Training labels: as the data set has them. How many are wrong is not known.")
+        if self.shortened:
+            told.append(f"Of {self.shortened:,} recordings longer than {LONGEST_S:g} s only the start is used, with "
+                        "the labels of the whole.")  # fmt: skip
+        return "\n".join(told)
 
 
 def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
@@ -148,7 +160,8 @@ def usable(case: Case) -> Case:
         )
     warnings.warn(f"{case.dataset.name}: left out are {told}", stacklevel=3)
     truth = {name: found.select(classes=kept) for name, found in case.truth.items()}
-    return Case(replace(case.dataset, classes=kept), case.material, case.given.select(classes=kept), truth)
+    dataset, given = replace(case.dataset, classes=kept), case.given.select(classes=kept)
+    return replace(case, dataset=dataset, given=given, truth=truth)
 
 
 def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int = 0) -> Dataset:
@@ -254,12 +267,14 @@ def _as_it_is(dataset: Dataset, data_root: str, out: str | Path) -> Case:
     material: dict[str, Material] = {}
     truth: dict[str, Labels] = {}
     chosen: list[pd.DataFrame] = []
+    shortened = 0
     for split in SPLITS:
         recordings = dataset.part(split)
         if dataset.name == "fsd50k" and split in P1_FILES:
             found = labels.resolve(dataset, whole_recordings(recordings), sources)
             recordings = choose_files(recordings, found, *P1_FILES[split], np.random.default_rng([0, len(chosen)]))
             chosen.append(recordings[["recording", "group", "duration_s"]].assign(split=split))
+        shortened += int((recordings["duration_s"] > LONGEST_S + MORE_S).sum())
         ends = recordings["duration_s"].clip(upper=LONGEST_S)
         segments = make_segments(recordings["recording"], 0.0, ends)
         read = read_segments(recordings, segments, SR, LONGEST_S, progress=True, most_bytes=MOST_BYTES)
@@ -269,7 +284,7 @@ def _as_it_is(dataset: Dataset, data_root: str, out: str | Path) -> Case:
     if chosen:
         Path(out).mkdir(parents=True, exist_ok=True)
         pd.concat(chosen).to_csv(Path(out) / "manifest.csv", index=False)
-    return Case(dataset, material, truth.pop("train"), truth)
+    return Case(dataset, material, truth.pop("train"), truth, shortened)
 
 
 def choose_files(
@@ -308,6 +323,17 @@ def in_p1_classes(dataset: Dataset, class_map: ClassMap) -> Dataset:
     notes = pd.concat([notes, seen]).drop_duplicates(["segment", "class_name", "source"])
     present = [name for name in class_map.classes if name in set(table["to"])]
     return replace(dataset, annotations=notes.reset_index(drop=True), classes=present)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def intervals_over(seeds: Sequence[int]) -> str:
+    """What the intervals of an experiment with these seeds are over."""
+    groups = "95 % intervals over the groups (sources) of the test recordings"
+    if len(seeds) == 1:
+        return f"{groups} alone: with one seed ({seeds[0]}) they say nothing about other seeds."
+    return f"Means over {len(seeds)} seeds, {groups} and over seeds."
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
