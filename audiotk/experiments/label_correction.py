@@ -320,16 +320,16 @@ def results(
             apart = {"value": "difference", "low": "difference_low", "high": "difference_high", "n": "n"}
             value = _interval({end: item[name] for end, name in apart.items()})
             rows.append(row(EXPERIMENT, f"{item['arm']} minus {RAW}", item["metric"], value, **about))
-    rows += [row(EXPERIMENT, str(name), "mAP", _interval(item), **about) for name, item in controls.iterrows()]
+    rows += [row(EXPERIMENT, str(name), "mAP", _interval(item), **about) for name, item in controls.T.to_dict().items()]
     told, trained = quality(outcome), {**about, "split": "train"}
     for metric in ("correction_precision", "correction_recall", "mask_precision", "mask_recall"):
         name = metric.replace("_", " ")
         rows += [row(EXPERIMENT, str(arm), name, value, **trained) for arm, value in told[metric].items()]
     for name, (arm, baselines) in compared(outcome).items():
         rival = baselines[0] if len(baselines) == 1 else f"the best of {' and '.join(baselines)}"
-        rows.append(row(name, f"{arm} minus {rival}", "mAP", _interval(ledger.loc[name]), **about))
+        rows.append(row(name, f"{arm} minus {rival}", "mAP", _interval(ledger.loc[name].to_dict()), **about))
     return rows
 
 
-def _interval(item: Mapping[Any, Any] | pd.Series) -> stats.Interval:
+def _interval(item: Mapping[Any, Any]) -> stats.Interval:
     return stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))

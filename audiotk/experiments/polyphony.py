@@ -195,8 +195,8 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
         blocks = _blocks(dataset.part(split), rng)
         for k in range(counts[split]):
             names = _draw(blocks[k % len(blocks)], rng)
-            levels = 10 ** (rng.normal(0, 2, len(names)) / 20)
-            plan.append((split, f"{split}-block-{k % len(blocks):03d}", names, levels.tolist()))
+            levels = (10 ** (rng.normal(0, 2, len(names)) / 20)).tolist()
+            plan.append((split, f"{split}-block-{k % len(blocks):03d}", names, levels))
     folder = folder / _digest(dataset.recordings, {name for *_, names, _ in plan for name in names}, seconds, plan)
     rows, present = [], []
     for split in counts:
