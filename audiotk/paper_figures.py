@@ -57,7 +57,8 @@ def by_class(table: pd.DataFrame, reference: str, mean: str) -> Figure:
 def against_baseline(table: pd.DataFrame, baseline: str) -> Figure:
     """How far each row lies from the baseline, with its interval, and (hollow) what the paper prints.
 
-    `table`: index row; difference, low, high, printed (NaN where the paper has no such row).
+    `table`: index row; difference, low, high, printed (NaN where the paper has no such row). Unbounded intervals are
+    dotted; what lies beyond the picture is an arrow at its edge.
     """
     rows = table.drop(index=baseline)
     figure = Figure(figsize=(6.8, 0.9 + 0.27 * len(rows)), layout="constrained")
@@ -66,14 +67,22 @@ def against_baseline(table: pd.DataFrame, baseline: str) -> Figure:
     own = rows["printed"].notna().to_numpy()
     colours = np.where(own, BLUE, ORANGE)
     axes.axvline(0, color=INK, linewidth=1)
+    ends = rows[["difference", "low", "high", "printed"]].to_numpy(dtype=np.float64)
+    left, right = max(np.nanmin(ends) - 0.01, -FARTHEST), min(np.nanmax(ends) + 0.01, FARTHEST)
     axes.hlines(place, rows["low"], rows["high"], color=colours, linewidth=2.2, alpha=0.45)
+    unbounded = rows[["low", "high"]].isna().any(axis=1).to_numpy()
+    axes.hlines(place[unbounded], left, right, color=colours[unbounded], linewidth=1, linestyle=":")
+    for edge, marker, beyond in (
+        (left, "<", np.nanmin(ends, axis=1) < left),
+        (right, ">", np.nanmax(ends, axis=1) > right),
+    ):
+        axes.scatter(np.full(beyond.sum(), edge), place[beyond], marker=marker, c=colours[beyond], s=40, clip_on=False)
     for mask, colour, name in ((own, BLUE, "row of Table 2, ours"), (~own, ORANGE, "controls")):
         axes.plot(rows["difference"][mask], place[mask], "o", color=colour, markersize=5, label=name)
     axes.plot(rows["printed"], place, "d", color=INK, fillstyle="none", markersize=6, label="printed in P1")
     axes.set_yticks(place, rows.index, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    ends = rows[["difference", "low", "high", "printed"]].to_numpy(dtype=np.float64)
-    axes.set_xlim(max(np.nanmin(ends) - 0.01, -FARTHEST), min(np.nanmax(ends) + 0.01, FARTHEST))
+    axes.set_xlim(left, right)
     axes.set_xlabel(f"mAP on test minus that of {baseline} (95 % interval)")
     axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

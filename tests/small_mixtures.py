@@ -1,5 +1,7 @@
 """A data set of tones, one class each, small enough to mix and train on in a test."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -23,6 +25,19 @@ def tones(folder, per_class=10, seconds=1.0):
                 rows.append((f"{split}-{name}{k}.wav", name, f"{split}-{name}-{k // 2}", split))
     pd.DataFrame(rows, columns=["path", "label", "group", "split"]).to_csv(folder / "labels.csv", index=False)
     return datasets.load("folder", str(folder))
+
+
+def tones_without(folder, lost):
+    """:func:`tones` without the recordings of a class in a split, for each (split, class) of `lost`."""
+    dataset = tones(folder)
+    names = dataset.recordings["recording"]
+    gone = names.map(lambda name: any(name.startswith(f"{split}-{one}") for split, one in lost))
+    kept = dataset.recordings[~gone].reset_index(drop=True)
+    segments = dataset.segments[dataset.segments["recording"].isin(kept["recording"])].reset_index(drop=True)
+    notes = dataset.annotations[dataset.annotations["segment"].isin(segments["segment"])].reset_index(drop=True)
+    return replace(
+        dataset, recordings=kept, segments=segments, annotations=notes, split=dataset.split[kept["recording"]]
+    )
 
 
 def small_case(folder, counts=(30, 20, 24)):

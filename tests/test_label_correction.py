@@ -1,20 +1,22 @@
 """Notebook 06: equal steps, controls that are what they say, repairs by the rules, numbers that can be traced."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from small_mixtures import small_case
+from matplotlib.collections import LineCollection, PathCollection
+from small_mixtures import small_case, tones_without
 
-from audiotk import metrics, noise, relabel, stats
+from audiotk import metrics, noise, paper_figures, relabel, stats
 from audiotk.experiments import label_correction as experiment
-from audiotk.experiments import run_folder
+from audiotk.experiments import polyphony, run_folder
 from audiotk.results import append_results, read_results
 from audiotk.tables import Labels
 from audiotk.teachers.readings import common_threshold
 
-TINY = {"epochs": 1, "model_options": {"mels": 16, "n_fft": 512, "hop": 512, "width": 0.25}}
+TINY = {**experiment.QUICK, "epochs": 1, "model_options": {"mels": 16, "n_fft": 512, "hop": 512, "width": 0.25}}
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +121,23 @@ def test_arms_take_equally_many_steps_but_the_one_that_takes_twice(outcome):
     for arm in outcome.arms:
         config = json.loads((run_folder(outcome.folder / "runs", arm, 1) / "config.json").read_text())
         steps[arm] = config["epochs"] * -(-(config["epoch_size"] or n) // config["batch_size"])
+        assert config["sequences"] is None  # the quick variant that is shipped mixes within a batch
+        assert config["mix"] == "join"
+        history = (run_folder(outcome.folder / "runs", arm, 1) / "history.jsonl").read_text().splitlines()
+        assert len(history) == config["epochs"]
     assert steps.pop(experiment.TWICE) == 2 * steps[experiment.RAW]
     assert set(steps.values()) == {steps[experiment.RAW]}
     assert set(outcome.arms) == {
         *experiment.ROWS, experiment.TWICE, experiment.RANDOM, experiment.FOLDS, experiment.TRUE
     }  # fmt: skip
+
+
+def test_at_paper_scale_no_arm_stops_early():
+    """P1's plateau with an early stop would make "twice as long" the same run as "raw labels", bit for bit."""
+    config = experiment.config_of(10.0, "paper")
+    assert (config.schedule, config.stop_after, config.epochs) == ("plateau", None, 600)
+    longer = experiment.twice(config)
+    assert (longer.stop_after, longer.epochs) == (None, 1200)
 
 
 def test_numbers_are_those_of_the_metrics(outcome):
@@ -145,6 +159,19 @@ def test_numbers_are_those_of_the_metrics(outcome):
         0,
         0,
     ]
+
+
+def test_a_class_that_nobody_can_learn_is_left_out_by_name(tmp_path, monkeypatch):
+    lost = [("val", "high"), ("train", "low")]
+    dataset = tones_without(tmp_path / "tones", lost)
+    monkeypatch.setattr(polyphony.datasets, "load", lambda *_, **__: dataset)
+    monkeypatch.setattr(experiment, "QUICK", TINY)
+    with pytest.warns(UserWarning, match=r"left out are 'low' .*, 'high' \(nowhere present in validation\)"):
+        case = experiment.load("esc50", "", "smoke", tmp_path)
+    found = experiment.run(case, "smoke", [0], tmp_path, jobs=1)
+    assert {tuple(labels.classes) for labels in found.labels.values()} == {("middle",)}
+    assert experiment.table(found)["value"].notna().all()
+    assert experiment.claims(found, "esc50", "smoke")["value"].notna().all()
 
 
 def test_printed_numbers_are_those_of_table_2(outcome):
@@ -171,6 +198,38 @@ def test_quality_is_that_of_the_labels_the_students_got(outcome):
     assert experiment.TRUE not in found.index
 
 
+def test_controls_are_compared_with_what_they_control(outcome):
+    found, own = experiment.against_controls(outcome), experiment.table(outcome).set_index(["metric", "arm"])["value"]
+    pairs = {
+        (experiment.BEST, experiment.RANDOM), (experiment.BEST, experiment.TWICE),
+        (experiment.BEST, experiment.FOLDS), (experiment.RAW, experiment.TRUE),
+    }  # fmt: skip
+    assert set(found.index) == {f"{arm} minus {baseline}" for arm, baseline in pairs}
+    for arm, baseline in pairs:
+        line = found.loc[f"{arm} minus {baseline}"]
+        assert line["value"] == pytest.approx(own["mAP", arm] - own["mAP", baseline])
+        assert line["low"] <= line["value"] <= line["high"]
+    unknown = replace(outcome, scores={key: one for key, one in outcome.scores.items() if key[0] != experiment.TRUE})
+    assert set(found.index) - set(experiment.against_controls(unknown).index) == {
+        f"{experiment.RAW} minus {experiment.TRUE}"
+    }
+
+
+@pytest.mark.parametrize("rival", ["RAW", "RANDOM"])
+def test_the_best_has_to_beat_raw_labels_and_a_random_mask(outcome, rival):
+    """Whichever of the two is as good as "correct + mask missing", the effect of P1.3b is none."""
+    best, other = experiment.BEST, getattr(experiment, rival)
+    truth = outcome.case.truth
+    ideal = {split: truth[split].frame().astype(float) for split in ("val", "test")}
+    scores = {key: ({split: 1 - one for split, one in ideal.items()}) for key in outcome.scores}
+    scores |= {(arm, seed): ideal for arm in (best, other) for seed in outcome.seeds}
+    line = experiment.claims(replace(outcome, scores=scores), "esc50", "demo").loc["P1.3b"]
+    assert line[["value", "low", "high"]].tolist() == [0, 0, 0]
+    scores |= {(other, seed): scores["correct both", seed] for seed in outcome.seeds}
+    line = experiment.claims(replace(outcome, scores=scores), "esc50", "demo").loc["P1.3b"]
+    assert line["low"] > 0
+
+
 def test_claims_and_results_fit_together(outcome, tmp_path):
     rival = experiment.runner_up(outcome)
     assert rival in experiment.ROWS
@@ -178,12 +237,61 @@ def test_claims_and_results_fit_together(outcome, tmp_path):
     summary, ledger = experiment.table(outcome), experiment.claims(outcome, "esc50", "smoke")
     assert ledger.index.tolist() == ["P1.3a", "P1.3b", "P1.3c"]
     assert set(ledger["verdict"]) == {stats.INCONCLUSIVE}  # smoke, and two seeds
-    append_results(tmp_path, experiment.results(outcome, summary, ledger, "esc50", "smoke"))
+    controls = experiment.against_controls(outcome)
+    append_results(tmp_path, experiment.results(outcome, summary, controls, ledger, "esc50", "smoke"))
     rows = read_results(tmp_path)
     value = rows[rows["metric"] == "mAP"].set_index(["experiment", "arm"])["value"]
     own = value[experiment.EXPERIMENT]
-    assert value["P1.3b", f"{experiment.BEST} minus {experiment.RAW}"] == pytest.approx(
-        own[experiment.BEST] - own[experiment.RAW]
-    )
+    name = f"{experiment.BEST} minus the best of {experiment.RAW} and {experiment.RANDOM}"
+    least = own[experiment.BEST] - max(own[experiment.RAW], own[experiment.RANDOM])
+    assert value["P1.3b", name] == ledger.loc["P1.3b", "value"] == pytest.approx(least)
+    for arm in set(outcome.arms) - {experiment.RAW}:
+        assert own[f"{arm} minus {experiment.RAW}"] == pytest.approx(own[arm] - own[experiment.RAW])
+    assert own[controls.index].tolist() == controls["value"].tolist()
     assert value["P1.3c", f"{experiment.BEST} minus {rival}"] == pytest.approx(own[experiment.BEST] - own[rival])
     assert set(rows.loc[rows["split"] == "train", "metric"]) >= {"mask precision", "correction precision"}
+
+
+def test_with_one_seed_rows_name_it_and_nothing_is_concluded(outcome, tmp_path):
+    def of_one(mapping):
+        return {key: one for key, one in mapping.items() if key[1] == 1}
+
+    single = replace(outcome, seeds=[1], scores=of_one(outcome.scores), labels=of_one(outcome.labels))
+    summary, ledger = experiment.table(single), experiment.claims(single, "esc50", "demo")
+    truth, unit = outcome.case.truth["test"], outcome.case.unit
+    alone = stats.bootstrap_map(outcome.scores[experiment.RAW, 1]["test"], truth, unit, np.random.default_rng(0))
+    line = summary.set_index(["metric", "arm"]).loc[("mAP", experiment.RAW)]
+    assert line[["value", "low", "high"]].tolist() == pytest.approx([alone.value, alone.low, alone.high], abs=0.05)
+    assert set(ledger["verdict"]) == {stats.INCONCLUSIVE}
+    controls = experiment.against_controls(single)
+    append_results(tmp_path, experiment.results(single, summary, controls, ledger, "esc50", "demo"))
+    assert set(read_results(tmp_path)["seed"]) == {1}
+
+
+def test_the_figure_hides_no_interval():
+    table = pd.DataFrame(
+        {
+            "difference": [0.0, 0.1, -0.05, 0.5, -0.6],
+            "low": [0.0, np.nan, -0.5, 0.45, -0.7],
+            "high": [0.0, np.nan, 0.1, 0.55, -0.5],
+            "printed": [0.0, 0.02, np.nan, 0.1, np.nan],
+        },
+        index=["base", "unbounded", "to the left", "beyond, right", "beyond, left"],
+    )
+    (axes,) = paper_figures.against_baseline(table, "base").axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    dotted = [
+        names[round(part[0][1])]
+        for lines in axes.collections if isinstance(lines, LineCollection) and lines.get_linestyle()[0][1] is not None
+        for part in lines.get_segments()
+    ]  # fmt: skip
+    assert dotted == ["unbounded"]
+    arrows = [
+        (names[round(y)], x)
+        for marks in axes.collections if isinstance(marks, PathCollection)
+        for x, y in marks.get_offsets()
+    ]  # fmt: skip
+    assert arrows == [
+        ("to the left", -0.3), ("beyond, left", -0.3), ("beyond, right", 0.3)
+    ]  # fmt: skip
+    assert axes.get_xlim() == (-0.3, 0.3)

@@ -256,8 +256,8 @@ def test_number_of_tracks_is_uniform_and_labels_are_joined():
 def test_vanilla_weakens_labels_by_the_factor_of_the_sound():
     rows = 50
     sequences = Sequences(
-        np.eye(rows, dtype=np.float32), np.eye(rows), STILL.plain(cut=False, out_level_db=0.0), sr=SR, samples=rows,
-        mix="vanilla", seed=1,
+        np.eye(rows, dtype=np.float32), np.eye(rows), STILL.plain(cut=False, level_db=0.0, out_level_db=0.0), sr=SR,
+        samples=rows, mix="vanilla", seed=1,
     )  # fmt: skip
     shares = []
     for k in range(50):
@@ -265,6 +265,24 @@ def test_vanilla_weakens_labels_by_the_factor_of_the_sound():
         np.testing.assert_allclose(made.targets, made.wave, atol=1e-6)
         shares.append(made.targets[k])
     assert np.mean(shares) == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize("mix", ["none", "vanilla", "join"])
+def test_every_track_has_a_level_of_its_own(mix):
+    """Else arms that differ in the mix would differ in the loudness of their sources, too."""
+    rows = 40
+    sequences = Sequences(
+        np.eye(rows, dtype=np.float32), np.eye(rows), STILL.plain(cut=False, level_db=2.0, out_level_db=0.0), sr=SR,
+        samples=rows, mix=mix, seed=1,
+    )  # fmt: skip
+    levels_db = []
+    for place in range(400):
+        made = sequences.make(0, place, place % rows)
+        heard = made.targets > 0
+        levels_db += [20 * np.log10(made.wave[heard] / made.targets[heard])]
+    levels_db = np.concatenate(levels_db)
+    assert np.median(levels_db) == pytest.approx(0, abs=0.4)
+    assert np.std(levels_db) == pytest.approx(2, abs=0.5)
 
 
 def test_without_any_change_a_sequence_is_the_recording():

@@ -150,7 +150,7 @@ class Sequences:
         Sample rate in Hz and length of a sequence.
     mix, max_sources
         "none": one track; "join": 1 to `max_sources` tracks, labels joined by Kleene OR (P1); "vanilla": two tracks
-        a x + (1 - a) y with labels alike, a uniform in 0..1.
+        a x + (1 - a) y with labels alike, a uniform in 0..1; x and y have levels of their own, as tracks always do.
     seed
         Of everything.
     workers
@@ -218,14 +218,15 @@ class Sequences:
         count = {"none": 1, "vanilla": 2}.get(self.mix) or int(rng.integers(1, self.max_sources + 1))
         rows = [row, *(int(other) for other in rng.integers(len(self.targets), size=count - 1))]
         tracks = [self._track(one, rng) for one in rows]
+        shares = np.ones(count)
         if self.mix == "vanilla":
-            share = float(rng.random())
-            shares = (share, 1 - share)
-            targets = share * tracks[0].targets + (1 - share) * tracks[1].targets
+            shares[0] = rng.random()
+            shares[1] = 1 - shares[0]
+            targets = shares[0] * tracks[0].targets + shares[1] * tracks[1].targets
         else:
-            shares = tuple(10 ** (rng.normal(0.0, self.recipe.level_db, count) / 20))
             targets = join([track.targets for track in tracks])
-        wave = np.sum([np.float32(a) * track.wave for a, track in zip(shares, tracks, strict=True)], axis=0)
+        levels = shares * 10 ** (rng.normal(0.0, self.recipe.level_db, count) / 20)
+        wave = np.sum([np.float32(a) * track.wave for a, track in zip(levels, tracks, strict=True)], axis=0)
         ranges = np.concatenate([track.ranges for track in tracks])
         return Made(self._behind_microphone(wave, rng), targets.astype(np.float32), ranges)
 

@@ -26,6 +26,7 @@ import pandas as pd
 from audiotk import augment, models, stats
 from audiotk.experiments import Arm, interval_text, mean_over_seeds, row, run_folder, train_arms, zero_shot
 from audiotk.experiments.polyphony import SR, Case, jobs_for, recipe
+from audiotk.experiments.polyphony import intervals_over as intervals_over
 from audiotk.experiments.polyphony import load as load
 from audiotk.resample import Statistic, map_statistic
 from audiotk.tables import Labels
@@ -62,19 +63,19 @@ def run(
     case: Case, scale: str, seeds: Sequence[int], out: str | Path, teacher: str = "examples", weights: str = "",
     jobs: int | None = None,
 ) -> Outcome:  # fmt: skip
-    """Train every arm with every seed, and ask the teacher; finished runs in `out` are used again."""
+    """Ask the teacher, and train every arm with every seed; finished runs in `out` are used again."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    heard, name = ask(case, teacher, weights, seeds, out)  # first: what it lacks shows before hours of training
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
         material = case.on_disk(shelf).material
         arms = [
-            Arm(name, material["train"], case.given, recipe(case.seconds, scale, mix=mix, max_sources=most))
-            for name, (mix, most) in ARMS.items()
+            Arm(arm, material["train"], case.given, recipe(case.seconds, scale, mix=mix, max_sources=most))
+            for arm, (mix, most) in ARMS.items()
         ]
         val = (material["val"], case.truth["val"])
         tested = {"test": material["test"]}
         scores = train_arms(arms, val, tested, seeds, out / "runs", jobs or jobs_for(scale))
-    heard, name = ask(case, teacher, weights, seeds, out)
     return Outcome(case, {key: found["test"] for key, found in scores.items()}, heard, name, list(seeds), out)
 
 
@@ -160,9 +161,10 @@ def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(rows).set_index("id")
 
 
-def results(table: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
+def results(outcome: Outcome, table: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
     """Rows of results.jsonl: AP and mAP of each arm, and the effect behind each claim."""
-    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
+    seed = outcome.seeds[0] if len(outcome.seeds) == 1 else None
+    about: dict[str, Any] = {"seed": seed, "data": data, "scale": scale}
     rows = []
     for item in table.to_dict("records"):
         found = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))

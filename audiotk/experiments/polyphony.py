@@ -18,8 +18,11 @@ seeds and arms. Validation and test are always judged by the best labels there a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,9 @@ COUNTS = {"smoke": (24, 24, 24), "demo": (384, 160, 256), "paper": (8000, 1000, 
 EPOCHS = {"smoke": 1, "demo": 16, "paper": 600}
 EMBEDDED_S = 4.0
 LONGEST_S = 10.0  # P1
+MORE_S = 0.05  # a file this much longer was rounded, not cut
 BLOCK, MOST = 5, 3  # sources of a block, and recordings of a mixture at most
+MIXTURES = 1  # raise it where the same plan makes other sound
 P1_FILES = {"val": (8.0, 200), "test": (5.0, 140)}  # shortest file in s, files a class; P1, section 4.2
 CLASS_MAP = "acd_class_mapping.csv"
 
@@ -57,13 +62,15 @@ CLASS_MAP = "acd_class_mapping.csv"
 class Case:
     """What both experiments start from.
 
-    `given` are the training labels; `truth` has val and test, and train where it is known.
+    `given` are the training labels; `truth` has val and test, and train where it is known. Of `shortened` recordings
+    only the start is used.
     """
 
     dataset: Dataset
     material: Mapping[str, Material]
     given: Labels
     truth: Mapping[str, Labels]
+    shortened: int = 0
 
     @property
     def unit(self) -> pd.Series:
@@ -85,7 +92,16 @@ class Case:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(part.segments):,} {name}" for name, part in self.material.items())
-        return f"Case({self.dataset.name!r}: {sizes} segments of {self.seconds:g} s, given {self.given})"
+        told = [f"Case({self.dataset.name!r}: {sizes} segments of {self.seconds:g} s, given {self.given})"]
+        if "train" in self.truth:
+            told.append(f"Training labels: the truth, but {MISSING:.0%} of what is there is missing and {WRONG:.0%} of "
+                        "what is not there is marked, at random.")  # fmt: skip
+        else:
+            told.append("Training labels: as the data set has them. How many are wrong is not known.")
+        if self.shortened:
+            told.append(f"Of {self.shortened:,} recordings longer than {LONGEST_S:g} s only the start is used, with "
+                        "the labels of the whole.")  # fmt: skip
+        return "\n".join(told)
 
 
 def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
@@ -94,7 +110,12 @@ def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
     Raises
     ------
     AudiotkError
-        An unknown scale or data set, or data that are not there.
+        An unknown scale or data set, data that are not there, or no class is left.
+
+    Warns
+    -----
+    UserWarning
+        Classes are left out, see :func:`usable`.
     """
     counts = dict(zip(SPLITS, COUNTS[check_scale(scale)], strict=True))
     if data == "embedded":
@@ -104,11 +125,43 @@ def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
     elif data == "esc50":
         dataset = compose(datasets.load(data, data_root, val_share=0.3), counts, Path(out) / "mixtures")
     else:
-        return _as_it_is(datasets.load(data, data_root or None), data_root, out)
+        return usable(_as_it_is(datasets.load(data, data_root or None), data_root, out))
     material = {split: load_material(dataset, split, SR) for split in SPLITS}
     truth = {split: labels.resolve(dataset, part.segments, ["truth"]) for split, part in material.items()}
     given = noise.inject(truth["train"], MISSING, WRONG, rng=np.random.default_rng(0))
-    return Case(dataset, material, given, truth)
+    return usable(Case(dataset, material, given, truth))
+
+
+def usable(case: Case) -> Case:
+    """The case without the classes that are nowhere present, or nowhere absent, in training or validation labels.
+
+    They can neither be learnt nor be shown to a teacher, nor can an epoch be chosen by them. A warning names them.
+
+    Raises
+    ------
+    AudiotkError
+        No class is left.
+    """
+    judged = {"training": case.given, **{name: case.truth[name] for name in ("train", "val") if name in case.truth}}
+    lacking = {"training": "training", "train": "training (in truth)", "val": "validation"}
+    lost: dict[str, str] = {}
+    for part, found in judged.items():
+        for value in ("present", "absent"):
+            counts = found.counts()[value]
+            lost |= {str(name): f"{value} in {lacking[part]}" for name in counts.index[counts == 0] if name not in lost}
+    if not lost:
+        return case
+    told = ", ".join(f"{name!r} (nowhere {why})" for name, why in lost.items())
+    kept = [name for name in case.dataset.classes if name not in lost]
+    if not kept:
+        raise AudiotkError(
+            f"{case.dataset.name}: expected classes that are both present and absent in training and in validation "
+            f"labels, got none: {told}; give more recordings, or another split"
+        )
+    warnings.warn(f"{case.dataset.name}: left out are {told}", stacklevel=3)
+    truth = {name: found.select(classes=kept) for name, found in case.truth.items()}
+    dataset, given = replace(case.dataset, classes=kept), case.given.select(classes=kept)
+    return replace(case, dataset=dataset, given=given, truth=truth)
 
 
 def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int = 0) -> Dataset:
@@ -123,7 +176,8 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
     counts
         Mixtures of each split.
     folder
-        Files go to ``folder/<split>-<number>.wav``; those that are there already are kept.
+        Files go to ``folder/<digest>/<split>-<number>.wav``; those that are there already are kept. The digest is of
+        all that decides how they sound: other recordings, or the same ones in another form, get their own folder.
     seed
         Of blocks, partners and levels.
 
@@ -135,21 +189,26 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
     of = dataset.annotations[dataset.annotations["value"] == 1].merge(dataset.segments, on="segment")
     class_of = of.drop_duplicates("recording").set_index("recording")["class_name"]
     seconds = round(float(dataset.recordings["duration_s"].median()), 1)
-    rows, present = [], []
+    plan: list[tuple[str, str, list[str], list[float]]] = []  # split, block, parts, their levels
     for number, split in enumerate(counts):
         rng = np.random.default_rng([seed, number])
-        recordings = dataset.part(split)
-        blocks = _blocks(recordings, rng)
-        sound = dict(zip(recordings["recording"], _heard(recordings, seconds), strict=True))
+        blocks = _blocks(dataset.part(split), rng)
         for k in range(counts[split]):
             names = _draw(blocks[k % len(blocks)], rng)
-            level = 10 ** (rng.normal(0, 2, len(names)) / 20)
-            wave = np.sum([a * sound[name] for a, name in zip(level, names, strict=True)], axis=0)
+            levels = (10 ** (rng.normal(0, 2, len(names)) / 20)).tolist()
+            plan.append((split, f"{split}-block-{k % len(blocks):03d}", names, levels))
+    folder = folder / _digest(dataset.recordings, {name for *_, names, _ in plan for name in names}, seconds, plan)
+    rows, present = [], []
+    for split in counts:
+        recordings = dataset.part(split)
+        sound = dict(zip(recordings["recording"], _heard(recordings, seconds), strict=True))
+        for k, (_, block, names, levels) in enumerate(one for one in plan if one[0] == split):
+            wave = np.sum([a * sound[name] for a, name in zip(levels, names, strict=True)], axis=0)
             name = f"{split}-{k:05d}"
             path = folder / f"{name}.wav"
             if not path.exists():
                 audio.save(path, (wave / max(1.0, 1.01 * np.abs(wave).max())).astype(np.float32), SR)
-            about = {"group": f"{split}-block-{k % len(blocks):03d}", "parts": "+".join(names), "split": split}
+            about = {"group": block, "parts": "+".join(names), "split": split}
             rows.append({"recording": name, "path": str(path), "duration_s": seconds, "sr": SR, **about})
             present += [(name, class_name) for class_name in sorted({class_of[one] for one in names})]
     table = pd.DataFrame(rows)
@@ -167,6 +226,15 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
         sources=make_sources(truth="closed weak"),
         problems=dataset.problems,
     )
+
+
+def _digest(recordings: pd.DataFrame, used: set[str], seconds: float, plan: Any) -> str:
+    """Of the files that are mixed (path, size, time of change), and of how."""
+    paths = recordings.set_index("recording")["path"]
+    files = [(name, str(paths[name]), (on_disk := Path(paths[name]).stat()).st_size, on_disk.st_mtime_ns)
+             for name in sorted(used)]  # fmt: skip
+    text = json.dumps([MIXTURES, SR, seconds, plan, files])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _blocks(recordings: pd.DataFrame, rng: np.random.Generator) -> list[list[list[str]]]:
@@ -199,12 +267,14 @@ def _as_it_is(dataset: Dataset, data_root: str, out: str | Path) -> Case:
     material: dict[str, Material] = {}
     truth: dict[str, Labels] = {}
     chosen: list[pd.DataFrame] = []
+    shortened = 0
     for split in SPLITS:
         recordings = dataset.part(split)
         if dataset.name == "fsd50k" and split in P1_FILES:
             found = labels.resolve(dataset, whole_recordings(recordings), sources)
             recordings = choose_files(recordings, found, *P1_FILES[split], np.random.default_rng([0, len(chosen)]))
             chosen.append(recordings[["recording", "group", "duration_s"]].assign(split=split))
+        shortened += int((recordings["duration_s"] > LONGEST_S + MORE_S).sum())
         ends = recordings["duration_s"].clip(upper=LONGEST_S)
         segments = make_segments(recordings["recording"], 0.0, ends)
         read = read_segments(recordings, segments, SR, LONGEST_S, progress=True, most_bytes=MOST_BYTES)
@@ -214,7 +284,7 @@ def _as_it_is(dataset: Dataset, data_root: str, out: str | Path) -> Case:
     if chosen:
         Path(out).mkdir(parents=True, exist_ok=True)
         pd.concat(chosen).to_csv(Path(out) / "manifest.csv", index=False)
-    return Case(dataset, material, truth.pop("train"), truth)
+    return Case(dataset, material, truth.pop("train"), truth, shortened)
 
 
 def choose_files(
@@ -255,6 +325,17 @@ def in_p1_classes(dataset: Dataset, class_map: ClassMap) -> Dataset:
     return replace(dataset, annotations=notes.reset_index(drop=True), classes=present)
 
 
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def intervals_over(seeds: Sequence[int]) -> str:
+    """What the intervals of an experiment with these seeds are over."""
+    groups = "95 % intervals over the groups (sources) of the test recordings"
+    if len(seeds) == 1:
+        return f"{groups} alone: with one seed ({seeds[0]}) they say nothing about other seeds."
+    return f"Means over {len(seeds)} seeds, {groups} and over seeds."
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -266,13 +347,14 @@ def jobs_for(scale: str) -> int | None:
 def recipe(seconds: float, scale: str, **changes: Any) -> TrainConfig:
     """How every arm is trained on sequences of so many seconds; P1's own settings at scale "paper".
 
+    Nothing ends a run early: arms that stop at different steps could not be compared.
     At the smaller scales a narrow MelCNN stands for ACDnet, one cycle for the plateau, and `sequences` (see
     `augment.Recipe`) leave out what costs most: pitch and time, codecs.
     """
     if check_scale(scale) == "paper":
         config = TrainConfig(
             model="acdnet", clip_s=seconds, epochs=EPOCHS[scale], epoch_size=10_000, lr=1e-4, schedule="plateau",
-            plateau_epochs=150, stop_after=300, mix="join", sequences={}, workers=4,
+            plateau_epochs=150, stop_after=None, mix="join", sequences={}, workers=4,
         )  # fmt: skip
     else:
         light = {"min_cut_s": seconds / 2, "stretch": 0.0, "codec": 0.0, "spectral": 0.1, "band_pass": 0.1,
