@@ -28,7 +28,7 @@ import pandas as pd
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic
 from audiotk.results import append_lines, read_lines
-from audiotk.stats import INCONCLUSIVE, MIN_SEEDS, NEEDS_DATA
+from audiotk.stats import INCONCLUSIVE, MIN_SEEDS, NEEDS_DATA, Interval, claim_verdict
 from audiotk.stats import claims as ledger
 
 CLAIMS_FILE = "claims.jsonl"
@@ -101,6 +101,9 @@ def table(run: str | Path | None) -> pd.DataFrame:
         ``standing`` ("contradicts", "differs", "as recorded", "new", "") and ``open`` (what would settle it).
     """
     known = ledger().sort_index()
+    for name, recorded in known["recorded"].items():
+        for row in recorded:
+            _check_verdict({"id": name, **row}, "claims.json, recorded")
     if run is None:
         entries = {name: recorded[-1] for name, recorded in known["recorded"].items() if recorded}
         found = pd.DataFrame.from_dict(entries, orient="index").reindex(columns=list(COLUMNS[1:]))
@@ -210,7 +213,22 @@ def _checked(record: Any, where: str) -> dict[str, Any]:
         raise AudiotkError(f"{where}: claim {row['id']!r} is not in the ledger: {list(ledger().index)}")
     if row["verdict"] not in VERDICTS:
         raise AudiotkError(f"{where}: expected a verdict of {VERDICTS}, got {row['verdict']!r}")
+    _check_verdict(row, where)
     return row
+
+
+def _check_verdict(row: Mapping[str, Any], where: str) -> None:
+    """Refuse a verdict that does not follow from the row's own numbers; "needs data we lack" follows from none."""
+    if row["verdict"] == NEEDS_DATA:
+        return
+    value, low, high = (np.nan if row[name] is None else row[name] for name in NUMBERS)
+    effect = Interval(value, low, high, 0.95, row["n"] or 0)
+    says = claim_verdict(effect, ledger().loc[row["id"]].to_dict(), row["scale"], row["seeds"])
+    if says != row["verdict"]:
+        raise AudiotkError(
+            f"{where}: the verdict on {row['id']} is {row['verdict']!r}, but {effect} at scale {row['scale']!r} with "
+            f"seeds {row['seeds']} says {says!r}: the row or the ledger was edited; run the notebook again"
+        )
 
 
 def _plain(value: Any, name: str, where: str) -> Any:

@@ -298,14 +298,24 @@ def claims() -> pd.DataFrame:
     )
 
 
+def claim_verdict(effect: Interval, claim: Mapping[str, Any], scale: str, seeds: int | None) -> str:
+    """The `verdict` on a claim (a row of the ledger), which few seeds and scale "smoke" keep open.
+
+    Where models were trained (`seeds` is a number) in fewer than `MIN_SEEDS` = 3 runs an arm or at scale "smoke", it is
+    "inconclusive at this scale", whatever the interval says, as its spread over seeds is not known or the training too
+    short to mean anything.
+    """
+    if seeds is not None and (seeds < MIN_SEEDS or scale == "smoke"):
+        return INCONCLUSIVE
+    return verdict(effect, claim["direction"], claim["smallest_effect"])
+
+
 def claim_row(
     claim_id: str, effect: Interval | None, data: str, scale: str, seeds: int | None = None
 ) -> dict[str, Any]:
     """One row of the table of claims: the ledger's row, our effect with its interval, the verdict, data and scale.
 
-    The verdict is that of `verdict`, except where models were trained (`seeds` is a number) in fewer than `MIN_SEEDS`
-    = 3 runs an arm or at scale "smoke": then it is "inconclusive at this scale", whatever the interval says, as its
-    spread over seeds is not known or the training too short to mean anything.
+    The verdict is that of `claim_verdict`.
 
     Parameters
     ----------
@@ -335,7 +345,5 @@ def claim_row(
     row: dict[str, Any] = {"id": claim_id, **{str(name): value for name, value in ledger.loc[claim_id].items()}}
     numbers = {name: getattr(effect, name, np.nan) for name in ("value", "low", "high", "n")}
     ends = {name: number if np.isfinite(number) else None for name, number in numbers.items()}
-    said = NEEDS_DATA if effect is None else verdict(effect, row["direction"], row["smallest_effect"])
-    if effect is not None and seeds is not None and (seeds < MIN_SEEDS or scale == "smoke"):
-        said = INCONCLUSIVE
+    said = NEEDS_DATA if effect is None else claim_verdict(effect, row, scale, seeds)
     return {**row, **ends, "seeds": seeds, "verdict": said, "data": data, "scale": scale}

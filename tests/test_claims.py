@@ -51,13 +51,28 @@ def test_every_claim_says_what_would_settle_it_and_what_was_recorded_is_whole():
             assert row["scale"] != "smoke", f"{name}: nothing is learnt of a claim at smoke scale"
 
 
-def test_recorded_verdicts_follow_from_their_numbers():
-    for name, item in stats.claims().iterrows():
-        for row in item["recorded"]:
-            if row["verdict"] != D:
-                ends = (np.nan if row[end] is None else row[end] for end in ("value", "low", "high"))
-                again = stats.claim_row(name, Interval(*ends, 0.95, row["n"]), row["data"], row["scale"], row["seeds"])
-                assert again["verdict"] == row["verdict"], name
+@pytest.mark.parametrize(
+    "change",
+    [{"low": -0.9, "value": -0.1, "high": 0.9}, {"seeds": 1}, {"low": None, "high": None}, {"verdict": N}],
+)
+def test_a_verdict_that_its_interval_does_not_give_is_refused(tmp_path, recorded, change):
+    """Written, read from a run, and recorded in the ledger; the text names claim and file."""
+    row = {**RECORDED[0], "id": "B1.1", **change}
+    with pytest.raises(AudiotkError, match=r"row 0: the verdict on B1\.1"):
+        claims.append_claims(tmp_path, [row])
+    (tmp_path / "claims.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(AudiotkError, match=r"claims\.jsonl, line 1: the verdict on B1\.1"):
+        claims.read_claims(tmp_path)
+    recorded.at["B1.1", "recorded"] = [row]
+    with pytest.raises(AudiotkError, match=r"claims\.json, recorded: the verdict on B1\.1"):
+        claims.table(None)
+
+
+def test_no_verdict_needs_no_interval_but_may_have_one(tmp_path):
+    """P2.1 on a part of AudioSet has a number and no verdict."""
+    rows = [stats.claim_row("P2.2", None, "embedded", "demo"), {**found("P2.1"), "verdict": D}]
+    claims.append_claims(tmp_path, rows)
+    assert claims.read_claims(tmp_path)["verdict"].tolist() == [D, D]
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
