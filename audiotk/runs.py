@@ -12,12 +12,10 @@ up says ``{"audiotk": {"last": true}}``: it runs when all others have ended, how
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
 import graphlib
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -29,6 +27,7 @@ from typing import Any
 from audiotk.claims import CLAIMS_FILE
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic, circumstances, cores
+from audiotk.fingerprints import data_hash, data_paths, package_hash
 from audiotk.kernels import Crew, Display
 from audiotk.results import RESULT_COLUMNS as RESULT_COLUMNS
 from audiotk.results import RESULTS_FILE
@@ -296,7 +295,7 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
     content = {path.stem: read_notebook(path) for path in paths}
     about = {name: nb["metadata"].get("audiotk", {}) for name, nb in content.items()}
     needs = {name: tuple(told.get("needs", ())) for name, told in about.items()}
-    entries, package = manifest["notebooks"], _package_hash()
+    entries, package = manifest["notebooks"], package_hash()
     data: dict[str, str] = {}
     plan: dict[str, Notebook] = {}
     order = _order(needs, done={name for name, entry in entries.items() if entry["status"] == "finished"})
@@ -306,8 +305,8 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
         mine |= {"out": str(out / name)} if "out" in known[name] else {}
         source = [[cell["cell_type"], "".join(cell["source"])] for cell in content[name]["cells"]]
         keys = [plan[need].key if need in plan else entries[need]["key"] for need in after]
-        paths_in = _data_paths(known[name] | mine, out)
-        data |= {path: _data_hash(path, out) for path in paths_in if path not in data}
+        paths_in = data_paths(known[name] | mine, out)
+        data |= {path: data_hash(path, out) for path in paths_in if path not in data}
         keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
         plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key, after)
@@ -357,40 +356,6 @@ def _typed(name: str, value: Any, default: Any) -> Any:
             f"parameter {name!r}: expected {kind or type(default).__name__} like {default!r}, got {value!r}"
         )
     return value
-
-
-def _package_hash() -> str:
-    """Changes with every edit of the package, so that results of older code are not taken for finished."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _data_paths(parameters: Mapping[str, Any], out: Path) -> list[str]:
-    """The parameter values (or items of lists) that are paths of files or folders here, none in the run folder."""
-    values = [value for name, value in sorted(parameters.items()) if name != "out"]
-    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    found = [item for item in items if isinstance(item, str) and item and os.path.exists(item)]
-    return [path for path in found if not Path(path).resolve().is_relative_to(out.resolve())]
-
-
-def _data_hash(path: str, out: Path) -> str:
-    """Changes when a file at or below `path`, outside the run folder, comes, goes, or gets another size or time."""
-    files, seen = [] if os.path.isdir(path) else [path], {os.path.realpath(out)}
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        if (real := os.path.realpath(folder)) in seen:  # the run folder, or links in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        files += [os.path.join(folder, name) for name in names]
-    found = []
-    for file in files:
-        with contextlib.suppress(OSError):  # a link to nowhere holds no data
-            status = os.stat(file)
-            found.append((file[len(path) :], status.st_size, status.st_mtime_ns))
-    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
 def _now() -> str:

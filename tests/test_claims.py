@@ -288,7 +288,7 @@ def test_the_report_begins_with_the_claims(run):
 
 
 def test_the_page_is_made_anew_when_another_notebook_changed(run, monkeypatch):
-    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
     paths = [ROOT / "notebooks" / "10_claims.ipynb", run / "good.ipynb"]
     run_notebooks(paths, run / "run", {"rate": 0.3}, progress=False)
     assert "-0.300" in page_of(run)

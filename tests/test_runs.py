@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from audiotk.errors import AudiotkError
+from audiotk.fingerprints import data_hash, data_paths, package_hash
 from audiotk.kernels import Display
-from audiotk.runs import _data_hash, _data_paths, notebook_parameters, read_manifest, read_results, run_notebooks
+from audiotk.runs import notebook_parameters, read_manifest, read_results, run_notebooks
 
 Maker = Callable[..., Path]
 ROW = """
@@ -165,7 +166,7 @@ def test_results_of_others_are_not_overwritten(tmp_path: Path, make_notebook: Ma
 def test_finished_is_kept_changed_is_run_again_without_doubling_rows(
     tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
     run = tmp_path / "run"
     a = make_notebook(tmp_path / "a.ipynb", [COUNT, ROW])
     run_notebooks([a], run, progress=False)
@@ -188,7 +189,7 @@ def test_changed_data_run_again_unchanged_data_are_kept(
     tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run folder lies within the data and does not count, though it changes with every run."""
-    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
     monkeypatch.chdir(tmp_path)
     rows = tmp_path / "data" / "sub" / "labels.csv"
     rows.parent.mkdir(parents=True)
@@ -212,15 +213,36 @@ def test_changed_data_run_again_unchanged_data_are_kept(
     assert not set(again[1]) & set(first[1])  # what needs it runs again too
 
 
+@pytest.mark.parametrize("name", ["a.py", "teachers/prompts.yaml", "ontology.json", "page.js", "page.css"])
+def test_package_hash_sees_code_and_data(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("old")
+    before = package_hash(tmp_path)
+    (tmp_path / "a.pyc").write_text("made by Python")
+    assert package_hash(tmp_path) == before
+    path.write_text("new")
+    assert package_hash(tmp_path) != before
+
+
+def test_recording_a_verdict_makes_no_result_old(tmp_path: Path) -> None:
+    def fingerprint(**row: object) -> str:
+        (tmp_path / "claims.json").write_text(json.dumps([{"id": "B1.1", "smallest_effect": 0.2} | row]))
+        return package_hash(tmp_path)
+
+    assert fingerprint() == fingerprint(recorded=[{"verdict": "reproduced"}])
+    assert fingerprint() != fingerprint(smallest_effect=0.1)
+
+
 def test_data_hash_sees_what_changes_and_nothing_else(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "data" / "run"
     for name in ("a.wav", "deep/er/b.wav"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_text("sound")
-    seen = [_data_hash(str(data), out)]
+    seen = [data_hash(str(data), out)]
 
     def changed() -> bool:
-        seen.append(_data_hash(str(data), out))
+        seen.append(data_hash(str(data), out))
         return seen[-1] not in seen[:-1]
 
     assert not changed()
@@ -247,10 +269,10 @@ def test_data_hash_sees_what_changes_and_nothing_else(tmp_path: Path) -> None:
     assert changed()
     (elsewhere / "c.wav").write_text("behind a link")
     assert changed()
-    one = _data_hash(str(data / "a.wav"), out)
-    assert one == _data_hash(str(data / "a.wav"), out)
+    one = data_hash(str(data / "a.wav"), out)
+    assert one == data_hash(str(data / "a.wav"), out)
     os.utime(data / "a.wav", ns=(0, 0))
-    assert one != _data_hash(str(data / "a.wav"), out)
+    assert one != data_hash(str(data / "a.wav"), out)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +291,7 @@ def test_which_parameters_are_data(
     for name in ("data/a.csv", "run/00/model.pt"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    assert _data_paths(parameters, Path("run")) == paths
+    assert data_paths(parameters, Path("run")) == paths
 
 
 def test_independent_notebooks_run_at_the_same_time(tmp_path: Path, make_notebook: Maker) -> None:
