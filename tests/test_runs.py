@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from audiotk.errors import AudiotkError
+from audiotk.files import circumstances
 from audiotk.fingerprints import data_hash, data_paths, package_hash
 from audiotk.kernels import Display
-from audiotk.runs import notebook_parameters, read_manifest, read_results, run_notebooks
+from audiotk.runs import _clear, notebook_parameters, read_manifest, read_results, run_notebooks
 
 Maker = Callable[..., Path]
 ROW = """
@@ -83,6 +84,9 @@ def test_failed_notebook_leaves_its_copy_but_no_rows(first: Path) -> None:
     assert len(read_results(first / "run" / "01_bad")) == 1
     merged = read_results(first / "run")
     assert merged[["data", "seed", "value"]].to_numpy().tolist() == [["esc50", 3, 1.0]]
+    assert merged[["notebook", "seed_list", "settings"]].to_numpy().tolist() == [["00_good", "3,4", "rate=1.0"]]
+    assert f"papermill {papermill.__version__}" not in merged.loc[0, "versions"]
+    assert "numpy " in merged.loc[0, "versions"]
 
 
 def test_manifest_says_how_it_was_made(first: Path) -> None:
@@ -183,6 +187,50 @@ def test_finished_is_kept_changed_is_run_again_without_doubling_rows(
     run_notebooks([a], run, {"rate": 0.7}, resume=False, progress=False)
     assert (run / "a.ipynb").stat().st_mtime_ns > made
     assert len(read_results(run)) == 1
+
+
+def test_a_later_call_says_nothing_of_notebooks_that_ran_before(
+    tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
+    made = circumstances()
+    a, b = (make_notebook(tmp_path / f"{name}.ipynb", ["#md # Title", ROW]) for name in "ab")
+    for path, commit in ((a, "first"), (b, "second")):
+        monkeypatch.setattr("audiotk.runs.circumstances", lambda commit=commit: made | {"commit": commit})
+        run_notebooks([path], tmp_path / "run", progress=False)
+    a.write_text(a.read_text().replace("# Title", "# Another title"))  # text changes no number
+    run_notebooks([a, b], tmp_path / "run", progress=False)
+    manifest = read_manifest(tmp_path / "run")
+    assert {name: entry["commit"] for name, entry in manifest["notebooks"].items()} == {"a": "first", "b": "second"}
+    assert all(entry["versions"] == made["versions"] for entry in manifest["notebooks"].values())
+
+
+def test_days_of_work_are_moved_aside_not_deleted(tmp_path: Path) -> None:
+    def left(scale: str) -> Path | None:
+        folder = tmp_path / "a"
+        folder.mkdir()
+        (folder / "model.ckpt").write_text(scale)
+        (folder / "claims.jsonl").write_text("{}")
+        (tmp_path / "a.ipynb").write_text("executed")
+        moved = _clear(tmp_path, "a", {"scale": scale, "parameters": {}}, whole=True)
+        assert not folder.exists()
+        assert not (tmp_path / "a.ipynb").exists()
+        return moved
+
+    assert left("demo") is None
+    assert left("paper") == tmp_path / "a.before-1"
+    assert left("paper") == tmp_path / "a.before-2"
+    kept = {path.name for path in (tmp_path / "a.before-1").iterdir()}
+    assert kept == {"model.ckpt", "claims.jsonl", "a.ipynb"}
+
+
+def test_what_a_killed_run_left_is_removed_and_its_checkpoints_are_not(tmp_path: Path) -> None:
+    shelf = tmp_path / "a" / "waves-k1ll3d"
+    shelf.mkdir(parents=True)
+    (shelf / "waves-0.npy").write_text("large")
+    (tmp_path / "a" / "model.ckpt").write_text("precious")
+    assert _clear(tmp_path, "a", {"scale": "paper", "parameters": {}}, whole=False) is None
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["model.ckpt"]
 
 
 def test_changed_data_run_again_unchanged_data_are_kept(
