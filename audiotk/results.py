@@ -50,6 +50,7 @@ _REAL = ("value", "low", "high")
 RESULTS_FILE = "results.jsonl"
 ORIGIN_COLUMNS = ("notebook", "seed_list", "settings", "date", "commit", "versions")
 BY_HAND = "run by hand"
+_NO_SETTINGS = ("out", "data", "data_root", "scale", "seeds")  # parameters that rows state elsewhere
 
 
 def append_results(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
@@ -86,6 +87,13 @@ def _made_with() -> dict[str, str]:
     versions |= {name: made["versions"][name] or "absent" for name in ("torch", "numpy")}
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
     return {"commit": made["commit"] or "", "versions": told}
+
+
+def parameters_told(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
+    """The columns seed_list and settings of a notebook whose parameters are `values`."""
+    others = sorted(name for name, value in values.items() if name not in _NO_SETTINGS and value != defaults[name])
+    seed_list = str(values.get("seeds", "")).strip("[]").replace(" ", "")
+    return {"seed_list": seed_list, "settings": ", ".join(f"{name}={values[name]}" for name in others)}
 
 
 def checked_origin(record: Mapping[str, Any], where: str) -> dict[str, str]:

@@ -31,13 +31,12 @@ from audiotk.files import atomic, circumstances, cores
 from audiotk.fingerprints import data_hash, data_paths, package_hash
 from audiotk.kernels import Crew, Display
 from audiotk.results import RESULT_COLUMNS as RESULT_COLUMNS
-from audiotk.results import RESULTS_FILE, read_lines
+from audiotk.results import RESULTS_FILE, parameters_told, read_lines
 from audiotk.results import append_results as append_results
 from audiotk.results import read_results as read_results
 
 MANIFEST_FILE = "run.json"
 MERGED = (RESULTS_FILE, CLAIMS_FILE)
-NO_SETTINGS = ("out", "data", "data_root", "scale", "seeds")  # parameters that rows state elsewhere
 
 
 @dataclass(frozen=True)
@@ -228,10 +227,8 @@ def _execute(
         for name in ready[:] if crew.has_room() else []:
             nb, old = plan[name], before.get(name, {})
             if blocked := ", ".join(need for need in nb.needs if entries[need]["status"] != "finished"):
-                entries[name] = _entry(nb, manifest) | {
-                    "status": "not run",
-                    "error": {"name": "Needs", "text": blocked},
-                }
+                error = {"name": "Needs", "text": blocked}
+                entries[name] = _entry(nb, manifest) | {"status": "not run", "error": error}
                 display.state(name, f"not run, needs {blocked}", ended=True)
                 settled.append(name)
             elif resume and _is_finished(out, nb, old):
@@ -338,7 +335,7 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
         data |= {path: data_hash(path, out) for path in paths_in if path not in data}
         keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
-        told = _told(values, known[name])
+        told = parameters_told(values, known[name]) | {"scale": str(values.get("scale", ""))}
         plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key, told, after)
     return plan
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from audiotk.errors import AudiotkError
 from audiotk.files import package_commit
-from audiotk.results import BY_HAND, ORIGIN_COLUMNS, RESULT_COLUMNS, append_results, read_results
+from audiotk.results import BY_HAND, ORIGIN_COLUMNS, RESULT_COLUMNS, append_results, parameters_told, read_results
 
 ROW = {
     "experiment": "quickstart", "arm": "melcnn", "seed": 0, "data": "embedded", "scale": "smoke", "split": "test",
@@ -52,6 +52,13 @@ def test_every_row_says_where_it_comes_from(tmp_path: Path) -> None:
         assert f"python {platform.python_version()}, " in row["versions"]
         assert f"numpy {np.__version__}" in row["versions"]
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["date"])
+
+
+def test_settings_are_what_differs_and_no_column_says_otherwise() -> None:
+    defaults = {"data": "embedded", "scale": "demo", "seeds": [0], "teacher": "examples", "weights": "", "out": "x"}
+    assert parameters_told(defaults, defaults) == {"seed_list": "0", "settings": ""}
+    given = defaults | {"data": "esc50", "scale": "paper", "seeds": [0, 12], "teacher": "yamnet", "out": "y"}
+    assert parameters_told(given, defaults) == {"seed_list": "0,12", "settings": "teacher=yamnet"}
 
 
 def test_rows_from_before_there_were_origins_can_still_be_read(tmp_path: Path) -> None:
