@@ -248,13 +248,14 @@ MIN_SEEDS = 3  # an arm, by the protocol of the experiments
 
 
 def verdict(effect: Interval, direction: str, smallest_effect: float) -> str:
-    """What an interval says about a claim, by a rule fixed before there are results.
+    """What an interval says about a claim.
 
     The claim "higher" is that the effect is at least `smallest_effect`, the smallest one worth acting on (Lakens
     2018):
 
     - "reproduced" if the whole interval lies there (low >= smallest_effect and low > 0),
-    - "not reproduced" if the whole interval lies elsewhere (high < smallest_effect or high <= 0),
+    - "not reproduced" if the whole interval lies elsewhere (high < smallest_effect or high <= 0), also where there
+      surely is an effect of the claim's sign that is smaller than that,
     - "inconclusive at this scale" otherwise, and for an unbounded or undefined interval.
 
     "lower" is the same for minus the effect. "not higher" and "not lower" claim that there is none ("more data does not
@@ -288,14 +289,15 @@ def claims() -> pd.DataFrame:
     DataFrame, index id
         claim (in our words), source, place, printed (the value printed there, None if there is none), experiment
         (notebook), effect (what is measured, and between which arms), direction (one of `DIRECTIONS`),
-        smallest_effect (in the unit of the effect), settles (what would settle it for good), recorded (what runs of
-        this repository found: a list of data, scale, seeds, value, low, high, n, verdict).
+        smallest_effect (in the unit of the effect), settles (what would settle it for good), changed (what of these was
+        changed after there were results, when and why; "" = nothing), sampled (False: a number that is counted, so
+        that its interval is exact), recorded (what runs of this repository found: a list of data, scale, settings,
+        seeds, value, low, high, n, verdict, date, commit; commit "" = not known).
     """
     rows = json.loads(resources.files("audiotk").joinpath("claims.json").read_text(encoding="utf-8"))
     printed = pd.Series([row["printed"] for row in rows], dtype=object)  # so that None stays None among texts
-    return (
-        pd.DataFrame([{"settles": "", "recorded": [], **row} for row in rows]).assign(printed=printed).set_index("id")
-    )
+    absent = {"settles": "", "changed": "", "sampled": True, "recorded": []}
+    return pd.DataFrame([absent | row for row in rows]).assign(printed=printed).set_index("id")
 
 
 def claim_verdict(effect: Interval, claim: Mapping[str, Any], scale: str, seeds: int | None) -> str:
