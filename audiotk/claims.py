@@ -60,7 +60,7 @@ def append_claims(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, An
         A claim or verdict is unknown, a column is missing, or a number is none.
     """
     records = rows.reset_index().to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
-    checked = [_checked(origin(out) | record, f"row {number}") for number, record in enumerate(records)]
+    checked = [_checked(record, f"row {number}", origin(out)) for number, record in enumerate(records)]
     append_lines(Path(out) / CLAIMS_FILE, checked)
 
 
@@ -150,8 +150,9 @@ def record(run: str | Path, path: str | Path, force: bool = False) -> list[str]:
     turned = []
     for row in rows:
         if row["id"] in found.index:
-            item = found.loc[row["id"], list(RECORDED)]
-            new = {name: None if pd.isna(item[name]) else _rounded(item[name]) for name in RECORDED}
+            item = found.loc[row["id"], list(RECORDED)].to_dict()
+            digits = _digits(item, ledger().loc[row["id"], "smallest_effect"], 4)
+            new: dict[str, Any] = {name: _rounded(item[name], digits) for name in RECORDED}
             _check_verdict({"id": row["id"], **new}, f"{path}, to be recorded")
             old = [one for one in row.get("recorded", []) if _key(one) == _key(new)]
             row["recorded"] = [one for one in row.get("recorded", []) if one not in old] + [new]
@@ -170,8 +171,17 @@ def record(run: str | Path, path: str | Path, force: bool = False) -> list[str]:
     return [row["id"] for row in rows if row["id"] in found.index]
 
 
-def _rounded(value: Any) -> Any:
-    return value if isinstance(value, str) else round(float(value), 4) if isinstance(value, float) else int(value)
+def _rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, str) or pd.isna(value):
+        return value if isinstance(value, str) else None
+    return round(float(value), digits) if isinstance(value, float) else int(value)
+
+
+def _digits(item: Mapping[Any, Any], least: float, fewest: int) -> int:
+    """How many decimals leave effect and interval on their side of the smallest effect that matters."""
+    numbers = [item[name] for name in NUMBERS if pd.notna(item[name])]
+    sides = {n: [(round(x, n) >= least, round(x, n) <= -least) for x in numbers] for n in (*range(fewest, 12), 20)}
+    return next(n for n in sides if sides[n] == sides[20])
 
 
 def contradictions(found: pd.DataFrame) -> list[str]:
@@ -187,10 +197,8 @@ def effect_text(item: Mapping[Any, Any]) -> str:
     """
     if pd.isna(item["value"]):
         return ""
-    numbers, least = [item[name] for name in NUMBERS if pd.notna(item[name])], item["smallest_effect"]
-    sides = {n: [(round(x, n) >= least, round(x, n) <= -least) for x in numbers] for n in range(3, 10)}
-    digits = next((n for n in sides if sides[n] == sides[9]), 9)
-    value, *ends = (f"{number:+.{digits}f}" for number in numbers)
+    digits = _digits(item, item["smallest_effect"], 3)
+    value, *ends = (f"{item[name]:+.{digits}f}" for name in NUMBERS if pd.notna(item[name]))
     if len(ends) < 2:
         return f"{value} [unbounded]"
     if item["low"] == item["high"]:
@@ -246,12 +254,13 @@ def _standing(item: Mapping[Any, Any]) -> str:
     return "contradicts" if _opposite(verdict, recorded) else "differs"
 
 
-def _checked(record: Any, where: str) -> dict[str, Any]:
-    """The columns of a row as plain values, or an AudiotkError that begins with `where`."""
+def _checked(record: Any, where: str, begun: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The columns of a row, with what `begun` adds, as plain values, or an AudiotkError that begins with `where`."""
     if not isinstance(record, Mapping) or (missing := [name for name in COLUMNS if name not in record]):
         told = f"lacks {missing}" if isinstance(record, Mapping) else f"got {type(record).__name__}"
         raise AudiotkError(f"{where}: expected a row of claims with {list(COLUMNS)}, {told}")
-    row = {name: _plain(record[name], name, where) for name in COLUMNS} | checked_origin(record, where)
+    row = {name: _plain(record[name], name, where) for name in COLUMNS}
+    row |= checked_origin({**(begun or {}), **record}, where)
     if row["id"] not in ledger().index:
         raise AudiotkError(f"{where}: claim {row['id']!r} is not in the ledger: {list(ledger().index)}")
     if row["verdict"] not in VERDICTS:

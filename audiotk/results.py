@@ -70,7 +70,7 @@ def append_results(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, A
         A column is unknown, missing or of the wrong type; nothing is written then.
     """
     records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
-    checked = [_checked(origin(out) | record, f"row {number}") for number, record in enumerate(records)]
+    checked = [_checked(record, f"row {number}", origin(out)) for number, record in enumerate(records)]
     append_lines(Path(out) / RESULTS_FILE, checked)
 
 
@@ -90,10 +90,10 @@ def _made_with() -> dict[str, str]:
 
 
 def parameters_told(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
-    """The columns seed_list and settings of a notebook whose parameters are `values`."""
+    """The columns seed_list and settings of a notebook whose parameters are `values`; of a path its last part."""
     others = sorted(name for name, value in values.items() if name not in _NO_SETTINGS and value != defaults[name])
     seed_list = str(values.get("seeds", "")).strip("[]").replace(" ", "")
-    return {"seed_list": seed_list, "settings": ", ".join(f"{name}={values[name]}" for name in others)}
+    return {"seed_list": seed_list, "settings": ", ".join(f"{name}={Path(str(values[name])).name}" for name in others)}
 
 
 def checked_origin(record: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -160,8 +160,8 @@ def read_results(out: str | Path) -> pd.DataFrame:
     return table.astype(types | dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64"))
 
 
-def _checked(record: Any, where: str) -> dict[str, Any]:
-    """`record` as plain JSON values, columns in order, or an AudiotkError that begins with `where`."""
+def _checked(record: Any, where: str, begun: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`record`, with what `begun` adds, as plain JSON values in order, or an AudiotkError that begins with `where`."""
     if not isinstance(record, Mapping):
         raise AudiotkError(f"{where}: expected a result row (an object), got {type(record).__name__}")
     if wrong := (set(record) - set(ORIGIN_COLUMNS)) ^ set(RESULT_COLUMNS):
@@ -169,7 +169,9 @@ def _checked(record: Any, where: str) -> dict[str, Any]:
         raise AudiotkError(
             f"{where}: unknown columns {unknown}, missing columns {missing}; expected {list(RESULT_COLUMNS)}"
         )
-    return {name: _plain(record[name], name, where) for name in RESULT_COLUMNS} | checked_origin(record, where)
+    return {name: _plain(record[name], name, where) for name in RESULT_COLUMNS} | checked_origin(
+        {**(begun or {}), **record}, where
+    )
 
 
 def _plain(value: Any, name: str, where: str) -> Any:

@@ -235,6 +235,15 @@ def test_recording_turns_no_verdict_round_unless_forced(tmp_path, capsys):
     assert set(new[0]["recorded"][0]) == set(claims.RECORDED)
 
 
+def test_rounding_moves_no_recorded_verdict(tmp_path):
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps([{"id": "B1.1"}]))
+    claims.append_claims(tmp_path, [found(value=-0.3, half=0.1 + 4e-6)])  # ends at -0.199996: open
+    claims.record(tmp_path, path)
+    kept = json.loads(path.read_text())[0]["recorded"][0]
+    assert (kept["high"], kept["verdict"]) == (-0.199996, U)
+
+
 def test_other_settings_and_notebooks_run_by_hand_replace_nothing(tmp_path):
     path = tmp_path / "claims.json"
     path.write_text(json.dumps([{"id": "B1.1", "recorded": RECORDED}]))

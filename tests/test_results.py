@@ -59,6 +59,8 @@ def test_settings_are_what_differs_and_no_column_says_otherwise() -> None:
     assert parameters_told(defaults, defaults) == {"seed_list": "0", "settings": ""}
     given = defaults | {"data": "esc50", "scale": "paper", "seeds": [0, 12], "teacher": "yamnet", "out": "y"}
     assert parameters_told(given, defaults) == {"seed_list": "0,12", "settings": "teacher=yamnet"}
+    given = defaults | {"teacher": "mine:Teacher", "weights": "some/where/y.tflite"}  # the same file at any place
+    assert parameters_told(given, defaults)["settings"] == "teacher=mine:Teacher, weights=y.tflite"
 
 
 def test_rows_from_before_there_were_origins_can_still_be_read(tmp_path: Path) -> None:
