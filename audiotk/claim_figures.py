@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from audiotk.claims import NOT_RUN, effect_text
+from audiotk.claims import KEY, NOT_RUN, effect_text
 from audiotk.figures import FAINT, GREEN, INK, ORANGE, RED, STYLE
 from audiotk.render import slug
 from audiotk.stats import INCONCLUSIVE, NEEDS_DATA
@@ -19,7 +19,7 @@ from audiotk.stats import INCONCLUSIVE, NEEDS_DATA
 COLOURS = {"reproduced": GREEN, "not reproduced": RED, INCONCLUSIVE: ORANGE, NEEDS_DATA: "#697586", NOT_RUN: FAINT}
 STANDINGS = {
     "contradicts": "contradicts what was recorded: {}", "differs": "recorded: {}", "as recorded": "as recorded",
-    "new": "none recorded yet",
+    "new": "none recorded yet with these data, scale and settings",
 }  # fmt: skip
 FAR = 40.0  # smallest effects that matter: what is farther is drawn at the edge
 
@@ -73,7 +73,7 @@ def forest(table: pd.DataFrame) -> Figure:
 
 
 def page(table: pd.DataFrame) -> Any:
-    """All claims, those that were not run at the end, for a notebook."""
+    """All claims as from :func:`audiotk.claims.table`, those that were not run at the end, for a notebook."""
     from IPython.display import HTML
 
     return HTML(claims_html(table))
@@ -112,6 +112,7 @@ def _row(name: str, item: pd.Series) -> str:
     left = "text-align:left;white-space:normal"
     claim, effect = html.escape(str(item["claim"])), html.escape(str(item["effect"]))
     place = html.escape(f"{item['source']}, {item['place']}")
+    changed = f"<br><small>Changed {html.escape(item['changed'])}</small>" if item["changed"] else ""
     verdict, told = str(item["verdict"]), effect_text(item.to_dict())
     number, _, ends = told.partition(" ")
     standing = STANDINGS.get(str(item["standing"]), "").format(item["recorded_verdict"])
@@ -119,7 +120,7 @@ def _row(name: str, item: pd.Series) -> str:
     link = notebook if verdict == NOT_RUN else f'<a href="#{slug(str(item["experiment"]))}">{notebook}</a>'
     cells = [
         f'<th scope="row">{html.escape(name)}</th>',
-        f'<td style="{left}">{claim}<br><small>{place}. Measured: {effect}; {_rule(item)}</small></td>',
+        f'<td style="{left}">{claim}<br><small>{place}. Measured: {effect}; {_rule(item)}</small>{changed}</td>',
         f'<td style="{left}">{html.escape(str(item["printed"])) if item["printed"] else "–"}</td>',
         f'<td style="white-space:nowrap"><b>{html.escape(number) or "–"}</b><br><small>{ends}</small></td>',
         f'<td style="{left}"><b style="color:{COLOURS[verdict]}">{html.escape(verdict)}</b>'
@@ -130,7 +131,7 @@ def _row(name: str, item: pd.Series) -> str:
 
 
 def _rule(item: pd.Series) -> str:
-    """The rule of the verdict, fixed before: direction and the smallest effect that matters."""
+    """The rule of the verdict: direction and the smallest effect that matters."""
     denies, way = str(item["direction"]).startswith("not"), str(item["direction"]).split()[-1]
     sign = "−" if way == "lower" else "+"
     return f"claim: {'no effect' if denies else 'effect'} of {sign}{item['smallest_effect']:g} or {way}"
@@ -139,10 +140,11 @@ def _rule(item: pd.Series) -> str:
 def _made(item: pd.Series) -> str:
     if item["verdict"] == NOT_RUN:
         return ""
-    told = [str(item["data"]), str(item["scale"])]
+    told = [item[name] for name in KEY if item[name]]
     if pd.notna(item["seeds"]):
         one = int(item["seeds"]) == 1
         told.append("1 seed: interval over recordings only" if one else f"{int(item['seeds'])} seeds")
     if pd.notna(item["n"]):
         told.append(f"n = {int(item['n'])}")
-    return ", ".join(told)
+    run = ", ".join(filter(None, (item["run"], item["date"]))) + f", commit {item['commit'] or 'not known'}"
+    return ", ".join(told) + f"; run {run}"

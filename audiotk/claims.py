@@ -13,6 +13,9 @@ seeds       training runs an arm; null where nothing was trained
 verdict     one of `VERDICTS`
 data, scale of the run
 ==========  =======================================================================================================
+
+and the columns of :data:`audiotk.results.ORIGIN_COLUMNS`, which are added. Verdicts are compared where data, scale and
+settings are the same: with another teacher, P1.4 is another experiment.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ import pandas as pd
 
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic
-from audiotk.results import append_lines, read_lines
-from audiotk.stats import INCONCLUSIVE, MIN_SEEDS, NEEDS_DATA
+from audiotk.results import BY_HAND, ORIGIN_COLUMNS, append_lines, checked_origin, origin, read_lines
+from audiotk.stats import INCONCLUSIVE, MIN_SEEDS, NEEDS_DATA, Interval, claim_verdict
 from audiotk.stats import claims as ledger
 
 CLAIMS_FILE = "claims.jsonl"
@@ -36,7 +39,8 @@ VERDICTS = ("reproduced", "not reproduced", INCONCLUSIVE, NEEDS_DATA)
 NOT_RUN = "not run"
 NUMBERS, WHOLE, TEXT = ("value", "low", "high"), ("n", "seeds"), ("verdict", "data", "scale")
 COLUMNS = ("id", *NUMBERS, *WHOLE, *TEXT)
-RECORDED = ("data", "scale", "seeds", "value", "low", "high", "n", "verdict")
+KEY = ("data", "scale", "settings")  # what makes two rows of a claim the same experiment
+RECORDED = (*KEY, "seeds", *NUMBERS, "n", "verdict", "date", "commit")
 
 
 def append_claims(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
@@ -48,7 +52,7 @@ def append_claims(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, An
         The folder of a notebook, made when missing.
     rows
         As from :func:`audiotk.stats.claim_row`: a list of them, or a DataFrame of them with index id. Further columns
-        (of the ledger) are left out.
+        (of the ledger) are left out, those of where they come from added.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def append_claims(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, An
         A claim or verdict is unknown, a column is missing, or a number is none.
     """
     records = rows.reset_index().to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
-    checked = [_checked(record, f"row {number}") for number, record in enumerate(records)]
+    checked = [_checked(record, f"row {number}", origin(out)) for number, record in enumerate(records)]
     append_lines(Path(out) / CLAIMS_FILE, checked)
 
 
@@ -72,7 +76,7 @@ def read_claims(run: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index id; the columns of `COLUMNS`; empty where no claim was tested.
+        Index id; the columns of `COLUMNS` and of origin; empty where no claim was tested.
 
     Raises
     ------
@@ -85,30 +89,37 @@ def read_claims(run: str | Path) -> pd.DataFrame:
     own = folder / CLAIMS_FILE
     files = [own] if own.exists() else sorted(folder.glob(f"*/{CLAIMS_FILE}"))
     records = [_checked(record, where) for file in files for where, record in read_lines(file)]
-    table = pd.DataFrame(records, columns=list(COLUMNS)).astype(dict.fromkeys(("id", *TEXT), "str"))
+    table = pd.DataFrame(records, columns=[*COLUMNS, *ORIGIN_COLUMNS])
+    table = table.astype(dict.fromkeys(("id", *TEXT, *ORIGIN_COLUMNS), "str"))
     table = table.astype(dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(WHOLE, "Int64"))
     return table.drop_duplicates("id", keep="last").set_index("id")
 
 
 def table(run: str | Path | None) -> pd.DataFrame:
-    """Every claim of the ledger with what `run` found, or (None) with what was recorded.
+    """Every claim of the ledger with what `run` found, or (None) with all that was recorded, one row each.
 
     Returns
     -------
     DataFrame
         Index id, sorted; columns of the ledger, those of :func:`read_claims` (verdict "not run" and no
-        numbers where the run has no row), then ``recorded_verdict`` ("" = nothing for this data and scale),
-        ``standing`` ("contradicts", "differs", "as recorded", "new", "") and ``open`` (what would settle it).
+        numbers where the run has no row), then ``run`` (name of the folder), ``recorded_verdict`` ("" = nothing for
+        this data, scale and settings), ``standing`` ("contradicts", "differs", "as recorded", "new", "") and ``open``
+        (what would settle it).
     """
     known = ledger().sort_index()
+    for name, recorded in known["recorded"].items():
+        for row in recorded:
+            _check_verdict({"id": name, **row}, "claims.json, recorded")
     if run is None:
-        entries = {name: recorded[-1] for name, recorded in known["recorded"].items() if recorded}
-        found = pd.DataFrame.from_dict(entries, orient="index").reindex(columns=list(COLUMNS[1:]))
+        entries = [{"id": name, **row} for name, recorded in known["recorded"].items() for row in recorded]
+        found = pd.DataFrame(entries, columns=[*COLUMNS, *ORIGIN_COLUMNS]).set_index("id")
     else:
         found = read_claims(run)
     joined = known.join(found, how="left")
     joined["verdict"] = joined["verdict"].fillna(NOT_RUN)
-    joined[["data", "scale"]] = joined[["data", "scale"]].fillna("")
+    texts = ["data", "scale", *ORIGIN_COLUMNS]
+    joined[texts] = joined[texts].fillna("")
+    joined["run"] = "" if run is None else np.where(joined["verdict"] == NOT_RUN, "", Path(run).resolve().name)
     joined["recorded_verdict"] = [_recorded(item) for item in joined.to_dict("records")]
     joined["standing"] = [_standing(item) for item in joined.to_dict("records")]
     joined["open"] = [needed(item) for item in joined.to_dict("records")]
@@ -122,29 +133,55 @@ def of_notebook(run: str, out: str | Path) -> pd.DataFrame:
     return table(run or Path(out).parent)
 
 
-def record(run: str | Path, path: str | Path) -> list[str]:
-    """Write what a run found into the ledger's file at `path`, in place of rows of the same data and scale.
+def record(run: str | Path, path: str | Path, force: bool = False) -> list[str]:
+    """Write what a run found into the ledger's file at `path`, in place of rows of the same data, scale and settings.
 
-    Rows of scale "smoke" are left out: they say nothing of a claim. Returns the ids that were recorded.
+    Rows of scale "smoke" are left out, as they say nothing of a claim, and those of notebooks run by hand, whose
+    settings are not known. Returns the ids that were recorded.
+
+    Raises
+    ------
+    AudiotkError
+        A recorded verdict would be replaced by its opposite, and not `force`; nothing is written then.
     """
     rows = json.loads(Path(path).read_text(encoding="utf-8"))
     found = read_claims(run)
-    found = found[found["scale"] != "smoke"]
+    found = found[(found["scale"] != "smoke") & (found["settings"] != BY_HAND)]
+    turned = []
     for row in rows:
         if row["id"] in found.index:
-            item = found.loc[row["id"], list(RECORDED)]
-            new = {name: None if pd.isna(item[name]) else _rounded(item[name]) for name in RECORDED}
-            same = [(new["data"], new["scale"])]
-            row["recorded"] = [one for one in row.get("recorded", []) if (one["data"], one["scale"]) not in same] + [
-                new
+            item = found.loc[row["id"], list(RECORDED)].to_dict()
+            digits = _digits(item, ledger().loc[row["id"], "smallest_effect"], 4)
+            new: dict[str, Any] = {name: _rounded(item[name], digits) for name in RECORDED}
+            _check_verdict({"id": row["id"], **new}, f"{path}, to be recorded")
+            old = [one for one in row.get("recorded", []) if _key(one) == _key(new)]
+            row["recorded"] = [one for one in row.get("recorded", []) if one not in old] + [new]
+            turned += [
+                f"{row['id']} ({', '.join(filter(None, _key(new)))}): {one['verdict']} -> {new['verdict']}"
+                for one in old
+                if _opposite(one["verdict"], new["verdict"])
             ]
+    if turned and not force:
+        raise AudiotkError(
+            f"{path}: recorded verdicts would be replaced by their opposites: {'; '.join(turned)}. Find out why; "
+            "--force records them all the same"
+        )
     with atomic(path) as draft:
         draft.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [row["id"] for row in rows if row["id"] in found.index]
 
 
-def _rounded(value: Any) -> Any:
-    return value if isinstance(value, str) else round(float(value), 4) if isinstance(value, float) else int(value)
+def _rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, str) or pd.isna(value):
+        return value if isinstance(value, str) else None
+    return round(float(value), digits) if isinstance(value, float) else int(value)
+
+
+def _digits(item: Mapping[Any, Any], least: float, fewest: int) -> int:
+    """How many decimals leave effect and interval on their side of the smallest effect that matters."""
+    numbers = [item[name] for name in NUMBERS if pd.notna(item[name])]
+    sides = {n: [(round(x, n) >= least, round(x, n) <= -least) for x in numbers] for n in (*range(fewest, 12), 20)}
+    return next(n for n in sides if sides[n] == sides[20])
 
 
 def contradictions(found: pd.DataFrame) -> list[str]:
@@ -153,11 +190,20 @@ def contradictions(found: pd.DataFrame) -> list[str]:
 
 
 def effect_text(item: Mapping[Any, Any]) -> str:
-    """``+0.021 [+0.005, +0.037]``; "" without a number, "unbounded" for an interval without ends."""
+    """``+0.021 [+0.005, +0.037]``; "" without a number, "unbounded" for an interval without ends.
+
+    Where low is high, resampling found no spread, which does not say that there is none elsewhere; "exact" is what was
+    counted and not sampled. Digits are enough to tell each number from the smallest effect that matters.
+    """
     if pd.isna(item["value"]):
         return ""
-    bounded = pd.notna(item["low"]) and pd.notna(item["high"])
-    return f"{item['value']:+.3f} " + (f"[{item['low']:+.3f}, {item['high']:+.3f}]" if bounded else "[unbounded]")
+    digits = _digits(item, item["smallest_effect"], 3)
+    value, *ends = (f"{item[name]:+.{digits}f}" for name in NUMBERS if pd.notna(item[name]))
+    if len(ends) < 2:
+        return f"{value} [unbounded]"
+    if item["low"] == item["high"]:
+        return f"{value} {'no spread' if item['sampled'] else 'exact'}"
+    return f"{value} [{', '.join(ends)}]"
 
 
 def needed(item: Mapping[Any, Any]) -> str:
@@ -179,9 +225,17 @@ def needed(item: Mapping[Any, Any]) -> str:
 
 
 def _recorded(item: Mapping[Any, Any]) -> str:
-    """The verdict in the repository for this data and scale."""
-    same = [one for one in item["recorded"] if (one["data"], one["scale"]) == (item["data"], item["scale"])]
+    """The verdict in the repository for this data, scale and settings."""
+    same = [one for one in item["recorded"] if _key(one) == _key(item)]
     return str(same[-1]["verdict"]) if same else ""
+
+
+def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in KEY)
+
+
+def _opposite(verdict: str, other: str) -> bool:
+    return {verdict, other} == set(VERDICTS[:2])
 
 
 def _standing(item: Mapping[Any, Any]) -> str:
@@ -197,20 +251,36 @@ def _standing(item: Mapping[Any, Any]) -> str:
         return "new"
     if verdict == recorded:
         return "as recorded"
-    return "contradicts" if {verdict, recorded} == set(VERDICTS[:2]) else "differs"
+    return "contradicts" if _opposite(verdict, recorded) else "differs"
 
 
-def _checked(record: Any, where: str) -> dict[str, Any]:
-    """The columns of a row as plain values, or an AudiotkError that begins with `where`."""
+def _checked(record: Any, where: str, begun: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The columns of a row, with what `begun` adds, as plain values, or an AudiotkError that begins with `where`."""
     if not isinstance(record, Mapping) or (missing := [name for name in COLUMNS if name not in record]):
         told = f"lacks {missing}" if isinstance(record, Mapping) else f"got {type(record).__name__}"
         raise AudiotkError(f"{where}: expected a row of claims with {list(COLUMNS)}, {told}")
     row = {name: _plain(record[name], name, where) for name in COLUMNS}
+    row |= checked_origin({**(begun or {}), **record}, where)
     if row["id"] not in ledger().index:
         raise AudiotkError(f"{where}: claim {row['id']!r} is not in the ledger: {list(ledger().index)}")
     if row["verdict"] not in VERDICTS:
         raise AudiotkError(f"{where}: expected a verdict of {VERDICTS}, got {row['verdict']!r}")
+    _check_verdict(row, where)
     return row
+
+
+def _check_verdict(row: Mapping[str, Any], where: str) -> None:
+    """Refuse a verdict that does not follow from the row's own numbers; "needs data we lack" follows from none."""
+    if row["verdict"] == NEEDS_DATA:
+        return
+    value, low, high = (np.nan if row[name] is None else row[name] for name in NUMBERS)
+    effect = Interval(value, low, high, 0.95, row["n"] or 0)
+    says = claim_verdict(effect, ledger().loc[row["id"]].to_dict(), row["scale"], row["seeds"])
+    if says != row["verdict"]:
+        raise AudiotkError(
+            f"{where}: the verdict on {row['id']} is {row['verdict']!r}, but {effect} at scale {row['scale']!r} with "
+            f"seeds {row['seeds']} says {says!r}: the row or the ledger was edited; run the notebook again"
+        )
 
 
 def _plain(value: Any, name: str, where: str) -> Any:

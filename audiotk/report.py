@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from audiotk.runs import notebook_parameters, read_manifest, read_notebook
 
 REPORT_FILE = "report.html"
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+UNKNOWN = "unknown"
 MARKS = {"finished": "✓", "failed": "✗", "not run": "–", "not applicable": "–", "running": "…"}
 
 
@@ -113,7 +114,7 @@ def _facts(manifest: Mapping[str, Any]) -> str:
     told = [_when(manifest["started"])]
     told += [duration(manifest["seconds"])] if manifest.get("seconds") else []
     told += [f"peak memory {_memory(manifest['peak_memory_mb'])}"] if manifest.get("peak_memory_mb") else []
-    told += [f"commit {html.escape(manifest['commit'])}"] if manifest["commit"] else []
+    told += [f"commit {html.escape(' and '.join(_distinct(manifest, _commit)))}"]
     return " ".join(counts) + " " + " · ".join(told)
 
 
@@ -158,26 +159,44 @@ def _failures(entries: Mapping[str, Any], titles: Mapping[str, str]) -> str:
 
 def _made(manifest: Mapping[str, Any], out: Path) -> str:
     """Versions, machine, parameters and the command that makes the same again."""
-    versions = {"python": manifest["python"], **manifest["versions"]}
-    machine = manifest["machine"]
     rows = [
-        ("commit", manifest["commit"] or "unknown (not a git checkout)"),
-        ("machine", f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"),
-        ("versions", ", ".join(f"{name} {version or 'absent'}" for name, version in versions.items())),
+        (name, "; ".join(_distinct(manifest, of)))
+        for name, of in {"commit": _commit, "machine": _machine, "versions": _versions}.items()
     ]
     told = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in rows)
     timed = "".join(
         f"<tr><td><a href='#{slug(name)}'>{html.escape(name)}</a></td><td>{entry['status']}</td>"
         f"<td class=number>{duration(entry['seconds'])}</td><td class=number>{_memory(entry['peak_memory_mb'])}</td>"
+        f"<td>{_when(entry['started'])}</td><td>{html.escape(_commit(entry))}</td>"
         f"<td><code>{html.escape(_command(entry, out))}</code></td></tr>"
         for name, entry in sorted(manifest["notebooks"].items())
     )
     return (
         f'<section id="made" class="card"><h2>How this was made</h2><table class="facts-table">{told}</table>'
         "<div class=scroll><table><thead><tr><th>notebook</th><th>status</th><th>time</th><th>peak memory</th>"
+        "<th>started</th><th>commit</th>"
         f"<th>command</th></tr></thead><tbody>{timed}</tbody></table></div>"
         "<p class=muted>One file, no network, no scripts: keep it or mail it.</p></section>"
     )
+
+
+def _distinct(manifest: Mapping[str, Any], of: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """What the notebooks say of their circumstances, each text once: they may have run in calls of different days."""
+    return list(dict.fromkeys(of(entry) for _, entry in sorted(manifest["notebooks"].items())))
+
+
+def _commit(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("commit") or UNKNOWN)
+
+
+def _machine(entry: Mapping[str, Any]) -> str:
+    machine = entry.get("machine")
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['system']}" if machine else UNKNOWN
+
+
+def _versions(entry: Mapping[str, Any]) -> str:
+    versions = {"python": entry["python"], **entry["versions"]} if "versions" in entry else {}
+    return ", ".join(f"{name} {version or 'absent'}" for name, version in versions.items()) or UNKNOWN
 
 
 def _command(entry: Mapping[str, Any], out: Path) -> str:
@@ -332,7 +351,9 @@ def _number(value: float) -> str:
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
-    return "" if pd.isna(row["low"]) or pd.isna(row["high"]) else f"{_number(row['low'])} to {_number(row['high'])}"
+    if pd.isna(row["low"]) or pd.isna(row["high"]):
+        return ""
+    return "no spread" if row["low"] == row["high"] else f"{_number(row['low'])} to {_number(row['high'])}"
 
 
 def _bar(row: Mapping[Any, Any]) -> str:

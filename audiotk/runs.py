@@ -12,12 +12,11 @@ up says ``{"audiotk": {"last": true}}``: it runs when all others have ended, how
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
 import graphlib
 import hashlib
+import itertools
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -29,9 +28,10 @@ from typing import Any
 from audiotk.claims import CLAIMS_FILE
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic, circumstances, cores
+from audiotk.fingerprints import data_hash, data_paths, package_hash
 from audiotk.kernels import Crew, Display
 from audiotk.results import RESULT_COLUMNS as RESULT_COLUMNS
-from audiotk.results import RESULTS_FILE
+from audiotk.results import RESULTS_FILE, parameters_told, read_lines
 from audiotk.results import append_results as append_results
 from audiotk.results import read_results as read_results
 
@@ -48,6 +48,7 @@ class Notebook:
     needs: tuple[str, ...]
     parameters: dict[str, Any]
     key: str
+    told: dict[str, str]  # seed_list, settings (columns of its rows, see `audiotk.results`) and scale
     after: tuple[str, ...] = ()  # what it waits for
 
 
@@ -194,7 +195,7 @@ def run_notebooks(
     jobs = min(cores() if jobs is None else jobs, len(plan))
     if jobs < 1:
         raise AudiotkError(f"jobs: expected 1 or more, got {jobs}")
-    manifest |= circumstances() | {"status": "running", "started": _now()}
+    manifest |= circumstances() | {"status": "running", "started": _now()}  # of this call; entries keep their own
     began = time.monotonic()
     crew = Crew(out, jobs, threads=max(1, cores() // jobs) if jobs > 1 else None)
     display = Display(list(plan), progress)
@@ -226,19 +227,20 @@ def _execute(
         for name in ready[:] if crew.has_room() else []:
             nb, old = plan[name], before.get(name, {})
             if blocked := ", ".join(need for need in nb.needs if entries[need]["status"] != "finished"):
-                entries[name] = _entry(nb) | {"status": "not run", "error": {"name": "Needs", "text": blocked}}
+                error = {"name": "Needs", "text": blocked}
+                entries[name] = _entry(nb, manifest) | {"status": "not run", "error": error}
                 display.state(name, f"not run, needs {blocked}", ended=True)
                 settled.append(name)
             elif resume and _is_finished(out, nb, old):
                 display.state(name, f"finished before, {old['started']}", ended=True)
                 settled.append(name)
             elif crew.has_room():
-                _clear(out, name, whole=bool(old) and (not resume or old["key"] != nb.key))
-                entries[name] = _entry(nb) | {"status": "running"}
+                aside = _clear(out, name, old, whole=bool(old) and (not resume or old["key"] != nb.key))
+                entries[name] = _entry(nb, manifest) | {"status": "running"}
                 _merge_results(out, entries)
                 _write_manifest(out, manifest)
                 crew.start(name, nb.path, nb.parameters)
-                display.state(name, "starting")
+                display.state(name, f"starting; what was there is now in {aside}" if aside else "starting")
                 ready.remove(name)
         for name in settled:
             ready.remove(name)
@@ -261,29 +263,51 @@ def _is_finished(out: Path, nb: Notebook, entry: Mapping[str, Any]) -> bool:
     return same and (out / f"{nb.name}.ipynb").exists()
 
 
-def _entry(nb: Notebook) -> dict[str, Any]:
+def _entry(nb: Notebook, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    made = {name: manifest[name] for name in ("commit", "python", "versions", "machine")}
     return {
         "source": str(nb.path), "needs": nb.needs, "parameters": nb.parameters, "key": nb.key, "started": _now(),
-        "seconds": None, "peak_memory_mb": None, "error": None,
+        "seconds": None, "peak_memory_mb": None, "error": None, **nb.told, **made,
     }  # fmt: skip
 
 
-def _clear(out: Path, name: str, whole: bool) -> None:
-    """Remove what an earlier run of the notebook left: its result rows, or (`whole`) its folder and checkpoints too."""
-    (out / f"{name}.ipynb").unlink(missing_ok=True)
+def _clear(out: Path, name: str, old: Mapping[str, Any], whole: bool) -> Path | None:
+    """Remove what an earlier run of the notebook left: its result rows, or (`whole`) its folder and checkpoints too.
+
+    At scale "paper" a folder is days of work: it is moved aside, with the executed copy, and its new name returned.
+    """
+    folder, copy, aside = out / name, out / f"{name}.ipynb", None
+    if whole and folder.is_dir():
+        if old.get("scale", old["parameters"].get("scale")) == "paper":
+            numbers = itertools.count(1)
+            aside = next(path for n in numbers if not (path := out / f"{name}.before-{n}").exists())
+            folder.rename(aside)
+            if copy.exists():
+                copy.rename(aside / copy.name)
+        else:
+            shutil.rmtree(folder)
+    copy.unlink(missing_ok=True)
     for file in MERGED:
-        (out / name / file).unlink(missing_ok=True)
-    if whole and (out / name).is_dir():
-        shutil.rmtree(out / name)
+        (folder / file).unlink(missing_ok=True)
+    for shelf in folder.glob("waves-*"):  # what a killed run had no time to remove
+        shutil.rmtree(shelf) if shelf.is_dir() else shelf.unlink()
+    return aside
 
 
 def _merge_results(out: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the files of `MERGED` in `out` anew: the rows of the finished notebooks, in the order of their names."""
-    done = [name for name, entry in sorted(entries.items()) if entry["status"] == "finished"]
+    """Write the files of `MERGED` in `out` anew: the rows of the finished notebooks, in the order of their names.
+
+    Each row gets what only the runner knows of its origin, see `audiotk.results`: seeds and settings of the notebook.
+    """
     for merged in MERGED:
-        files = [out / name / merged for name in done]
+        rows = [
+            record | {column: entry.get(column, "") for column in ("seed_list", "settings")}
+            for name, entry in sorted(entries.items())
+            if entry["status"] == "finished"
+            for _, record in read_lines(out / name / merged)
+        ]
         with atomic(out / merged) as draft:
-            draft.write_bytes(b"".join(file.read_bytes() for file in files if file.exists()))
+            draft.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 # --- before anything runs -------------------------------------------------------------------------------------------
@@ -296,7 +320,7 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
     content = {path.stem: read_notebook(path) for path in paths}
     about = {name: nb["metadata"].get("audiotk", {}) for name, nb in content.items()}
     needs = {name: tuple(told.get("needs", ())) for name, told in about.items()}
-    entries, package = manifest["notebooks"], _package_hash()
+    entries, package = manifest["notebooks"], package_hash()
     data: dict[str, str] = {}
     plan: dict[str, Notebook] = {}
     order = _order(needs, done={name for name, entry in entries.items() if entry["status"] == "finished"})
@@ -304,13 +328,15 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
         after = tuple(sorted({*entries, *plan} - {name})) if about[name].get("last") else needs[name]
         mine = {key: _typed(key, value, known[name][key]) for key, value in parameters.items() if key in known[name]}
         mine |= {"out": str(out / name)} if "out" in known[name] else {}
-        source = [[cell["cell_type"], "".join(cell["source"])] for cell in content[name]["cells"]]
+        source = ["".join(cell["source"]) for cell in content[name]["cells"] if cell["cell_type"] == "code"]
         keys = [plan[need].key if need in plan else entries[need]["key"] for need in after]
-        paths_in = _data_paths(known[name] | mine, out)
-        data |= {path: _data_hash(path, out) for path in paths_in if path not in data}
+        values = known[name] | mine
+        paths_in = data_paths(values, out)
+        data |= {path: data_hash(path, out) for path in paths_in if path not in data}
         keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
-        plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key, after)
+        told = parameters_told(values, known[name]) | {"scale": str(values.get("scale", ""))}
+        plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key, told, after)
     return plan
 
 
@@ -357,40 +383,6 @@ def _typed(name: str, value: Any, default: Any) -> Any:
             f"parameter {name!r}: expected {kind or type(default).__name__} like {default!r}, got {value!r}"
         )
     return value
-
-
-def _package_hash() -> str:
-    """Changes with every edit of the package, so that results of older code are not taken for finished."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _data_paths(parameters: Mapping[str, Any], out: Path) -> list[str]:
-    """The parameter values (or items of lists) that are paths of files or folders here, none in the run folder."""
-    values = [value for name, value in sorted(parameters.items()) if name != "out"]
-    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    found = [item for item in items if isinstance(item, str) and item and os.path.exists(item)]
-    return [path for path in found if not Path(path).resolve().is_relative_to(out.resolve())]
-
-
-def _data_hash(path: str, out: Path) -> str:
-    """Changes when a file at or below `path`, outside the run folder, comes, goes, or gets another size or time."""
-    files, seen = [] if os.path.isdir(path) else [path], {os.path.realpath(out)}
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        if (real := os.path.realpath(folder)) in seen:  # the run folder, or links in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        files += [os.path.join(folder, name) for name in names]
-    found = []
-    for file in files:
-        with contextlib.suppress(OSError):  # a link to nowhere holds no data
-            status = os.stat(file)
-            found.append((file[len(path) :], status.st_size, status.st_mtime_ns))
-    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
 def _now() -> str:

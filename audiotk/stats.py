@@ -248,13 +248,14 @@ MIN_SEEDS = 3  # an arm, by the protocol of the experiments
 
 
 def verdict(effect: Interval, direction: str, smallest_effect: float) -> str:
-    """What an interval says about a claim, by a rule fixed before there are results.
+    """What an interval says about a claim.
 
     The claim "higher" is that the effect is at least `smallest_effect`, the smallest one worth acting on (Lakens
     2018):
 
     - "reproduced" if the whole interval lies there (low >= smallest_effect and low > 0),
-    - "not reproduced" if the whole interval lies elsewhere (high < smallest_effect or high <= 0),
+    - "not reproduced" if the whole interval lies elsewhere (high < smallest_effect or high <= 0), also where there
+      surely is an effect of the claim's sign that is smaller than that,
     - "inconclusive at this scale" otherwise, and for an unbounded or undefined interval.
 
     "lower" is the same for minus the effect. "not higher" and "not lower" claim that there is none ("more data does not
@@ -288,14 +289,27 @@ def claims() -> pd.DataFrame:
     DataFrame, index id
         claim (in our words), source, place, printed (the value printed there, None if there is none), experiment
         (notebook), effect (what is measured, and between which arms), direction (one of `DIRECTIONS`),
-        smallest_effect (in the unit of the effect), settles (what would settle it for good), recorded (what runs of
-        this repository found: a list of data, scale, seeds, value, low, high, n, verdict).
+        smallest_effect (in the unit of the effect), settles (what would settle it for good), changed (what of these was
+        changed after there were results, when and why; "" = nothing), sampled (False: a number that is counted, so
+        that its interval is exact), recorded (what runs of this repository found: a list of data, scale, settings,
+        seeds, value, low, high, n, verdict, date, commit; commit "" = not known).
     """
     rows = json.loads(resources.files("audiotk").joinpath("claims.json").read_text(encoding="utf-8"))
     printed = pd.Series([row["printed"] for row in rows], dtype=object)  # so that None stays None among texts
-    return (
-        pd.DataFrame([{"settles": "", "recorded": [], **row} for row in rows]).assign(printed=printed).set_index("id")
-    )
+    absent = {"settles": "", "changed": "", "sampled": True, "recorded": []}
+    return pd.DataFrame([absent | row for row in rows]).assign(printed=printed).set_index("id")
+
+
+def claim_verdict(effect: Interval, claim: Mapping[str, Any], scale: str, seeds: int | None) -> str:
+    """The `verdict` on a claim (a row of the ledger), which few seeds and scale "smoke" keep open.
+
+    Where models were trained (`seeds` is a number) in fewer than `MIN_SEEDS` = 3 runs an arm or at scale "smoke", it is
+    "inconclusive at this scale", whatever the interval says, as its spread over seeds is not known or the training too
+    short to mean anything.
+    """
+    if seeds is not None and (seeds < MIN_SEEDS or scale == "smoke"):
+        return INCONCLUSIVE
+    return verdict(effect, claim["direction"], claim["smallest_effect"])
 
 
 def claim_row(
@@ -303,9 +317,7 @@ def claim_row(
 ) -> dict[str, Any]:
     """One row of the table of claims: the ledger's row, our effect with its interval, the verdict, data and scale.
 
-    The verdict is that of `verdict`, except where models were trained (`seeds` is a number) in fewer than `MIN_SEEDS`
-    = 3 runs an arm or at scale "smoke": then it is "inconclusive at this scale", whatever the interval says, as its
-    spread over seeds is not known or the training too short to mean anything.
+    The verdict is that of `claim_verdict`.
 
     Parameters
     ----------
@@ -335,7 +347,5 @@ def claim_row(
     row: dict[str, Any] = {"id": claim_id, **{str(name): value for name, value in ledger.loc[claim_id].items()}}
     numbers = {name: getattr(effect, name, np.nan) for name in ("value", "low", "high", "n")}
     ends = {name: number if np.isfinite(number) else None for name, number in numbers.items()}
-    said = NEEDS_DATA if effect is None else verdict(effect, row["direction"], row["smallest_effect"])
-    if effect is not None and seeds is not None and (seeds < MIN_SEEDS or scale == "smoke"):
-        said = INCONCLUSIVE
+    said = NEEDS_DATA if effect is None else claim_verdict(effect, row, scale, seeds)
     return {**row, **ends, "seeds": seeds, "verdict": said, "data": data, "scale": scale}

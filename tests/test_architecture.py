@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "audiotk"
 # Top-level modules and folders by layer, lowest first. A new one is added here, on purpose.
 LAYERS = (
-    {"errors", "files", "tristate", "tables"},
+    {"errors", "files", "fingerprints", "tristate", "tables"},
     {"audio", "decode", "ontology"},
     {
         "agreement", "backgrounds", "claims", "datasets", "energy", "events", "formats", "labels", "metrics",

@@ -13,19 +13,23 @@ from audiotk import claim_figures, claims, stats
 from audiotk.__main__ import main
 from audiotk.errors import AudiotkError
 from audiotk.report import write_report
-from audiotk.results import read_lines
+from audiotk.results import BY_HAND, ORIGIN_COLUMNS, read_lines
 from audiotk.runs import read_manifest, run_notebooks
 from audiotk.stats import Interval
 
 ROOT = Path(__file__).parents[1]
 R, N, U, D = claims.VERDICTS
 RECORDED = [
-    {"data": "embedded", "scale": "demo", "seeds": 3, "value": -0.5, "low": -0.7, "high": -0.3, "n": 9, "verdict": R}
-]
+    {
+        "data": "embedded", "scale": "demo", "settings": "", "seeds": 3, "value": -0.5, "low": -0.7, "high": -0.3,
+        "n": 9, "verdict": R, "date": "2026-01-02", "commit": "abc",
+    }
+]  # fmt: skip
 
 
-def found(name="B1.1", value=-0.5, half=0.2, data="embedded", scale="demo", seeds=3):
-    return stats.claim_row(name, Interval(value, value - half, value + half, 0.95, 30), data, scale, seeds)
+def found(name="B1.1", value=-0.5, half=0.2, data="embedded", scale="demo", seeds=3, settings=""):
+    effect = Interval(value, value - half, value + half, 0.95, 30)
+    return stats.claim_row(name, effect, data, scale, seeds) | {"settings": settings}
 
 
 @pytest.fixture
@@ -46,25 +50,41 @@ def test_every_claim_says_what_would_settle_it_and_what_was_recorded_is_whole():
     for name, item in ledger.iterrows():
         assert len(item["settles"]) > 10, name
         for row in item["recorded"]:
-            assert set(row) == {"data", "scale", "seeds", "value", "low", "high", "n", "verdict"}, name
+            assert set(row) == set(claims.RECORDED), name
             assert row["verdict"] in claims.VERDICTS, name
             assert row["scale"] != "smoke", f"{name}: nothing is learnt of a claim at smoke scale"
 
 
-def test_recorded_verdicts_follow_from_their_numbers():
-    for name, item in stats.claims().iterrows():
-        for row in item["recorded"]:
-            if row["verdict"] != D:
-                ends = (np.nan if row[end] is None else row[end] for end in ("value", "low", "high"))
-                again = stats.claim_row(name, Interval(*ends, 0.95, row["n"]), row["data"], row["scale"], row["seeds"])
-                assert again["verdict"] == row["verdict"], name
+@pytest.mark.parametrize(
+    "change",
+    [{"low": -0.9, "value": -0.1, "high": 0.9}, {"seeds": 1}, {"low": None, "high": None}, {"verdict": N}],
+)
+def test_a_verdict_that_its_interval_does_not_give_is_refused(tmp_path, recorded, change):
+    """Written, read from a run, and recorded in the ledger; the text names claim and file."""
+    row = {**RECORDED[0], "id": "B1.1", **change}
+    with pytest.raises(AudiotkError, match=r"row 0: the verdict on B1\.1"):
+        claims.append_claims(tmp_path, [row])
+    (tmp_path / "claims.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(AudiotkError, match=r"claims\.jsonl, line 1: the verdict on B1\.1"):
+        claims.read_claims(tmp_path)
+    recorded.at["B1.1", "recorded"] = [row]
+    with pytest.raises(AudiotkError, match=r"claims\.json, recorded: the verdict on B1\.1"):
+        claims.table(None)
+
+
+def test_no_verdict_needs_no_interval_but_may_have_one(tmp_path):
+    """P2.1 on a part of AudioSet has a number and no verdict."""
+    rows = [stats.claim_row("P2.2", None, "embedded", "demo"), {**found("P2.1"), "verdict": D}]
+    claims.append_claims(tmp_path, rows)
+    assert claims.read_claims(tmp_path)["verdict"].tolist() == [D, D]
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
-    table = pd.DataFrame([found(), stats.claim_row("P2.2", None, "embedded", "demo")]).set_index("id")
+    table = pd.DataFrame([found(), stats.claim_row("P2.2", None, "embedded", "demo") | {"settings": ""}])
+    table = table.set_index("id")
     claims.append_claims(tmp_path / "nb", table)
     back = claims.read_claims(tmp_path)  # no claims.jsonl of its own: what lies in the folders below
     assert back.index.tolist() == ["B1.1", "P2.2"]
@@ -73,7 +93,9 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     ]  # fmt: skip
     assert back.loc["P2.2", "verdict"] == D
     assert back.loc["P2.2", ["value", "low", "n", "seeds"]].isna().all()
-    assert all(set(row) == set(claims.COLUMNS) for _, row in read_lines(tmp_path / "nb" / "claims.jsonl"))
+    assert all(
+        set(row) == {*claims.COLUMNS, *ORIGIN_COLUMNS} for _, row in read_lines(tmp_path / "nb" / "claims.jsonl")
+    )
 
 
 def test_a_cell_run_twice_counts_once_and_the_last_time(tmp_path):
@@ -122,6 +144,8 @@ def test_a_broken_file_and_a_missing_folder_are_named(tmp_path):
         (found(value=-0.2), "differs"),  # the interval holds the limit: says no more than that
         (found(value=0.5, scale="paper"), "new"),
         (found(value=0.5, data="folder"), "new"),
+        (found(value=0.5, settings="teacher=yamnet"), "new"),
+        (found(value=0.5, settings=BY_HAND), "new"),  # nobody knows its settings
         (found(value=0.5, seeds=1), "differs"),
     ],
 )
@@ -150,10 +174,23 @@ def test_the_ledger_alone_is_what_was_recorded(recorded, capsys):
     assert rows[0]["verdict"] == R
 
 
+def test_each_recorded_setting_has_a_line(recorded, capsys):
+    other = RECORDED[0] | {"settings": "teacher=yamnet", "value": 0.5, "low": 0.3, "high": 0.7, "verdict": N}
+    recorded.at["B1.1", "recorded"] = [RECORDED[0], other, RECORDED[0] | {"scale": "paper"}]
+    assert main(["claims"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("B1.1")]
+    assert len(lines) == 3
+    assert "embedded, demo, 3 seeds, 2026-01-02, abc" in lines[0]
+    assert "not reproduced" in lines[1]
+    assert "teacher=yamnet" in lines[1]
+    assert "contradicts" not in lines[1]
+
+
 def test_a_run_folder_that_is_missing_or_empty(tmp_path, capsys):
     assert main(["claims", str(tmp_path / "absent")]) == 2
     assert "no such run folder" in capsys.readouterr().err
     assert main(["claims", str(tmp_path)]) == 0
+    assert f"nothing was tested in {tmp_path}" in capsys.readouterr().err
     assert (claims.table(tmp_path)["verdict"] == claims.NOT_RUN).all()
 
 
@@ -179,6 +216,61 @@ def test_an_interval_as_narrow_as_is_said_would_settle_it(value, half):
         assert f"± {width:.2g}" in told
         if width > 1e-9:
             assert found(value=value, half=0.999 * width)["verdict"] != U
+
+
+def test_recording_turns_no_verdict_round_unless_forced(tmp_path, capsys):
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps([{"id": "B1.1", "recorded": RECORDED}, {"id": "B1.2"}]))
+    before = path.read_text()
+    against = found(value=0.5), found("B1.2")
+    claims.append_claims(tmp_path / "run", against)
+    assert main(["claims", str(tmp_path / "run"), "--record", str(path)]) == 2
+    assert "B1.1 (embedded, demo): reproduced -> not reproduced" in capsys.readouterr().err
+    assert path.read_text() == before
+    assert main(["claims", str(tmp_path / "run"), "--record", str(path), "--force"]) == 0
+    new = json.loads(path.read_text())
+    assert [row["verdict"] for row in new[0]["recorded"]] == [N]
+    assert [len(row["recorded"]) for row in new] == [1, 1]
+    assert new[0]["recorded"][0]["date"].startswith("20")
+    assert set(new[0]["recorded"][0]) == set(claims.RECORDED)
+
+
+def test_rounding_moves_no_recorded_verdict(tmp_path):
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps([{"id": "B1.1"}]))
+    claims.append_claims(tmp_path, [found(value=-0.3, half=0.1 + 4e-6)])  # ends at -0.199996: open
+    claims.record(tmp_path, path)
+    kept = json.loads(path.read_text())[0]["recorded"][0]
+    assert (kept["high"], kept["verdict"]) == (-0.199996, U)
+
+
+def test_other_settings_and_notebooks_run_by_hand_replace_nothing(tmp_path):
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps([{"id": "B1.1", "recorded": RECORDED}]))
+    claims.append_claims(tmp_path / "run", [found(value=0.5, settings="teacher=yamnet")])
+    claims.append_claims(tmp_path / "hand", [found(value=0.5, settings=BY_HAND)])
+    assert claims.record(tmp_path / "run", path) == ["B1.1"]
+    assert claims.record(tmp_path / "hand", path) == []
+    kept = json.loads(path.read_text())[0]["recorded"]
+    assert [(row["settings"], row["verdict"]) for row in kept] == [("", R), ("teacher=yamnet", N)]
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "told"),
+    [
+        ("B1.1", (-0.5, -0.7, -0.3), "-0.500 [-0.700, -0.300]"),
+        ("B1.1", (-0.5, None, None), "-0.500 [unbounded]"),
+        ("B1.6", (1.0, 1.0, 1.0), "+1.000 no spread"),  # of its few recordings, which is no certainty
+        ("P1.1", (0.0021, 0.0021, 0.0021), "+0.002 exact"),  # counted, not sampled
+        ("P2.4", (0.01, 0.0049, 0.02), "+0.0100 [+0.0049, +0.0200]"),  # short of the limit, 0.005
+        ("P2.4", (0.01, 0.00501, 0.02), "+0.010 [+0.005, +0.020]"),
+        ("B1.1", (-0.3, -0.5, -0.1999), "-0.3000 [-0.5000, -0.1999]"),
+        ("B1.1", (None, None, None), ""),
+    ],
+)
+def test_effects_are_told_no_surer_than_they_are(name, numbers, told):
+    item = stats.claims().loc[name].to_dict() | dict(zip(claims.NUMBERS, numbers, strict=True))
+    assert claims.effect_text(item) == told
 
 
 def test_recording_replaces_the_same_data_and_scale_only(tmp_path, capsys):
@@ -209,12 +301,16 @@ def test_page_and_forest_show_every_kind_of_row(tmp_path, recorded):
     claims.append_claims(tmp_path, rows)
     table = claims.table(tmp_path)
     table.loc["B1.4", "claim"] = "<script>alert(1)</script>"
+    table.loc["B1.4", "changed"] = "2026-11-28: <b>the rule</b>"
     text = claim_figures.claims_html(table)
     assert "<script>" not in text
     assert text.count("<tr>") == len(table) + 1
     assert '<a href="#02-clip-or-range-labels">' in text
     assert "contradicts what was recorded: reproduced" in text
     assert "1 seed: interval over recordings only" in text
+    assert "Changed 2026-11-28: &lt;b&gt;the rule&lt;/b&gt;" in text
+    made = claims.read_claims(tmp_path).loc["B1.1", ["date", "commit"]]
+    assert f"run {tmp_path.name}, {made['date']}, commit {made['commit'] or 'not known'}" in text
     assert text.index("P2.4") < text.index("B1.2")  # what was not run comes behind
     axes = claim_figures.forest(table).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["B1.1", "B1.4 (denies)", "P2.4"]
@@ -273,7 +369,7 @@ def test_the_report_begins_with_the_claims(run):
 
 
 def test_the_page_is_made_anew_when_another_notebook_changed(run, monkeypatch):
-    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
     paths = [ROOT / "notebooks" / "10_claims.ipynb", run / "good.ipynb"]
     run_notebooks(paths, run / "run", {"rate": 0.3}, progress=False)
     assert "-0.300" in page_of(run)

@@ -16,7 +16,7 @@ from nbformat import v4
 from audiotk.errors import AudiotkError
 from audiotk.render import plain_text, render_cells
 from audiotk.report import write_report
-from audiotk.results import append_results
+from audiotk.results import RESULT_COLUMNS, append_results, read_results
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n picture").decode()
 WAV = "data:audio/wav;base64," + base64.b64encode(b"RIFF sound").decode()
@@ -59,6 +59,8 @@ def shown(**data: str) -> Any:
 
 def entry(status: str, **more: Any) -> dict[str, Any]:
     fields = {"source": "nb/x.ipynb", "needs": [], "parameters": {"seeds": [0, 1], "out": "run/x"}, "key": "k"}
+    fields |= {"commit": "abc123", "python": "3.11.1", "versions": {"numpy": "2.0", "torch": None},
+               "machine": {"system": "Linux", "processor": "CPU <b>", "cores": 2}}  # fmt: skip
     return fields | {"started": "2026-01-02T03:04:05+00:00", "seconds": 61.2, "peak_memory_mb": 1536, "error": None,
                      "status": status} | more  # fmt: skip
 
@@ -93,7 +95,9 @@ def run(tmp_path: Path) -> Path:
     entries = {
         "00_good": entry("finished"),
         "01_bad": entry("failed", error=error),
-        "02_after": entry("not run", seconds=None, peak_memory_mb=None, error={"name": "Needs", "text": "01_bad"}),
+        "02_after": entry(
+            "not run", seconds=None, peak_memory_mb=None, commit="def456", error={"name": "Needs", "text": "01_bad"}
+        ),
     }
     machine = {"system": "Linux", "processor": "CPU <b>", "cores": 2}
     manifest = {"notebooks": entries, "python": "3.11.1", "versions": {"numpy": "2.0", "torch": None}, "seconds": 3720,
@@ -180,6 +184,27 @@ def test_how_it_was_made(run: Path) -> None:
         assert told in text, told
     assert "audiotk run nb/x.ipynb --out" in text
     assert "-p seeds &#x27;[0, 1]&#x27;" in text  # quoted for a shell
+    made = text[text.index('id="made"') :]
+    assert "<td>abc123; def456</td>" in made  # of the notebooks, not of the last call
+    assert made.count("<td>2 Jan 2026, 03:04 UTC</td><td>def456</td>") == 1
+    assert "commit abc123 and def456" in text
+
+
+def test_no_interval_without_spread(run: Path) -> None:
+    row = read_results(run).iloc[0][list(RESULT_COLUMNS)].to_dict()
+    append_results(run, [row | {"experiment": "always", "seed": None, "class_name": None, "low": 0.93, "high": 0.93}])
+    text = write_report(run).read_text("utf-8")
+    assert "no spread" in text
+    assert "0.930 to 0.930" not in text
+
+
+def test_a_folder_from_before_notebooks_kept_their_commit(run: Path) -> None:
+    manifest = json.loads((run / "run.json").read_text())
+    for one in manifest["notebooks"].values():
+        for name in ("commit", "python", "versions", "machine"):
+            del one[name]
+    (run / "run.json").write_text(json.dumps(manifest))
+    assert "<tr><th>commit</th><td>unknown</td></tr>" in write_report(run).read_text("utf-8")
 
 
 def test_notebook_parts(run: Path) -> None:

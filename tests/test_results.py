@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiotk.errors import AudiotkError
-from audiotk.results import RESULT_COLUMNS, append_results, read_results
+from audiotk.files import package_commit
+from audiotk.results import BY_HAND, ORIGIN_COLUMNS, RESULT_COLUMNS, append_results, parameters_told, read_results
 
 ROW = {
     "experiment": "quickstart", "arm": "melcnn", "seed": 0, "data": "embedded", "scale": "smoke", "split": "test",
@@ -26,7 +29,7 @@ def test_rows_of_several_calls_come_back_in_order(tmp_path: Path) -> None:
     append_results(tmp_path / "new", [ROW, ROW | {"class_name": "bark", "value": 1}])
     append_results(tmp_path / "new", pd.DataFrame([ROW | {"seed": np.int64(3), "low": np.nan, "high": pd.NA}]))
     table = read_results(tmp_path / "new")
-    assert list(table.columns) == list(RESULT_COLUMNS)
+    assert list(table.columns) == [*RESULT_COLUMNS, *ORIGIN_COLUMNS]
     assert table["class_name"].isna().tolist() == [True, False, True]
     assert table["value"].tolist() == [0.5, 1.0, 0.5]
     assert table["seed"].tolist() == [0, 0, 3]
@@ -38,7 +41,31 @@ def test_mean_is_stored_with_class_name_null(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "results.jsonl").read_text())
     assert stored["class_name"] is None
     assert stored["low"] is None
-    assert list(stored) == list(RESULT_COLUMNS)
+    assert list(stored) == [*RESULT_COLUMNS, *ORIGIN_COLUMNS]
+
+
+def test_every_row_says_where_it_comes_from(tmp_path: Path) -> None:
+    append_results(tmp_path / "00_by_hand", [ROW, ROW])
+    for row in read_results(tmp_path / "00_by_hand").to_dict("records"):
+        assert (row["notebook"], row["seed_list"], row["settings"]) == ("00_by_hand", "", BY_HAND)
+        assert row["commit"] == (package_commit() or "")
+        assert f"python {platform.python_version()}, " in row["versions"]
+        assert f"numpy {np.__version__}" in row["versions"]
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["date"])
+
+
+def test_settings_are_what_differs_and_no_column_says_otherwise() -> None:
+    defaults = {"data": "embedded", "scale": "demo", "seeds": [0], "teacher": "examples", "weights": "", "out": "x"}
+    assert parameters_told(defaults, defaults) == {"seed_list": "0", "settings": ""}
+    given = defaults | {"data": "esc50", "scale": "paper", "seeds": [0, 12], "teacher": "yamnet", "out": "y"}
+    assert parameters_told(given, defaults) == {"seed_list": "0,12", "settings": "teacher=yamnet"}
+    given = defaults | {"teacher": "mine:Teacher", "weights": "some/where/y.tflite"}  # the same file at any place
+    assert parameters_told(given, defaults)["settings"] == "teacher=mine:Teacher, weights=y.tflite"
+
+
+def test_rows_from_before_there_were_origins_can_still_be_read(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text(json.dumps(ROW) + "\n")
+    assert read_results(tmp_path).loc[0, list(ORIGIN_COLUMNS)].tolist() == [""] * len(ORIGIN_COLUMNS)
 
 
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
@@ -54,7 +81,7 @@ rows = st.fixed_dictionaries(
 def test_round_trip_of_any_row(tmp_path_factory: pytest.TempPathFactory, given_rows: list[dict[str, object]]) -> None:
     out = tmp_path_factory.mktemp("results")
     append_results(out, given_rows)
-    table = read_results(out).astype(object)
+    table = read_results(out)[list(RESULT_COLUMNS)].astype(object)
     back = table.where(table.notna(), None).to_dict("records")
     assert back == [{name: row[name] for name in RESULT_COLUMNS} for row in given_rows]
 
@@ -69,6 +96,7 @@ def test_round_trip_of_any_row(tmp_path_factory: pytest.TempPathFactory, given_r
         ({"value": float("inf")}, "infinite"),
         ({"seed": 1.5}, "'seed' should be a whole number"),
         ({"arm": 3}, "'arm' should be text"),
+        ({"commit": None}, "'commit' should be text"),
     ],
 )
 def test_a_wrong_row_is_refused_and_nothing_is_written(tmp_path: Path, change: dict[str, object], told: str) -> None:

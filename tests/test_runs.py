@@ -16,8 +16,10 @@ import psutil
 import pytest
 
 from audiotk.errors import AudiotkError
+from audiotk.files import circumstances
+from audiotk.fingerprints import data_hash, data_paths, package_hash
 from audiotk.kernels import Display
-from audiotk.runs import _data_hash, _data_paths, notebook_parameters, read_manifest, read_results, run_notebooks
+from audiotk.runs import _clear, notebook_parameters, read_manifest, read_results, run_notebooks
 
 Maker = Callable[..., Path]
 ROW = """
@@ -82,6 +84,9 @@ def test_failed_notebook_leaves_its_copy_but_no_rows(first: Path) -> None:
     assert len(read_results(first / "run" / "01_bad")) == 1
     merged = read_results(first / "run")
     assert merged[["data", "seed", "value"]].to_numpy().tolist() == [["esc50", 3, 1.0]]
+    assert merged[["notebook", "seed_list", "settings"]].to_numpy().tolist() == [["00_good", "3,4", "rate=1.0"]]
+    assert f"papermill {papermill.__version__}" not in merged.loc[0, "versions"]
+    assert "numpy " in merged.loc[0, "versions"]
 
 
 def test_manifest_says_how_it_was_made(first: Path) -> None:
@@ -165,7 +170,7 @@ def test_results_of_others_are_not_overwritten(tmp_path: Path, make_notebook: Ma
 def test_finished_is_kept_changed_is_run_again_without_doubling_rows(
     tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
     run = tmp_path / "run"
     a = make_notebook(tmp_path / "a.ipynb", [COUNT, ROW])
     run_notebooks([a], run, progress=False)
@@ -184,11 +189,55 @@ def test_finished_is_kept_changed_is_run_again_without_doubling_rows(
     assert len(read_results(run)) == 1
 
 
+def test_a_later_call_says_nothing_of_notebooks_that_ran_before(
+    tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
+    made = circumstances()
+    a, b = (make_notebook(tmp_path / f"{name}.ipynb", ["#md # Title", ROW]) for name in "ab")
+    for path, commit in ((a, "first"), (b, "second")):
+        monkeypatch.setattr("audiotk.runs.circumstances", lambda commit=commit: made | {"commit": commit})
+        run_notebooks([path], tmp_path / "run", progress=False)
+    a.write_text(a.read_text().replace("# Title", "# Another title"))  # text changes no number
+    run_notebooks([a, b], tmp_path / "run", progress=False)
+    manifest = read_manifest(tmp_path / "run")
+    assert {name: entry["commit"] for name, entry in manifest["notebooks"].items()} == {"a": "first", "b": "second"}
+    assert all(entry["versions"] == made["versions"] for entry in manifest["notebooks"].values())
+
+
+def test_days_of_work_are_moved_aside_not_deleted(tmp_path: Path) -> None:
+    def left(scale: str) -> Path | None:
+        folder = tmp_path / "a"
+        folder.mkdir()
+        (folder / "model.ckpt").write_text(scale)
+        (folder / "claims.jsonl").write_text("{}")
+        (tmp_path / "a.ipynb").write_text("executed")
+        moved = _clear(tmp_path, "a", {"scale": scale, "parameters": {}}, whole=True)
+        assert not folder.exists()
+        assert not (tmp_path / "a.ipynb").exists()
+        return moved
+
+    assert left("demo") is None
+    assert left("paper") == tmp_path / "a.before-1"
+    assert left("paper") == tmp_path / "a.before-2"
+    kept = {path.name for path in (tmp_path / "a.before-1").iterdir()}
+    assert kept == {"model.ckpt", "claims.jsonl", "a.ipynb"}
+
+
+def test_what_a_killed_run_left_is_removed_and_its_checkpoints_are_not(tmp_path: Path) -> None:
+    shelf = tmp_path / "a" / "waves-k1ll3d"
+    shelf.mkdir(parents=True)
+    (shelf / "waves-0.npy").write_text("large")
+    (tmp_path / "a" / "model.ckpt").write_text("precious")
+    assert _clear(tmp_path, "a", {"scale": "paper", "parameters": {}}, whole=False) is None
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["model.ckpt"]
+
+
 def test_changed_data_run_again_unchanged_data_are_kept(
     tmp_path: Path, make_notebook: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run folder lies within the data and does not count, though it changes with every run."""
-    monkeypatch.setattr("audiotk.runs._package_hash", lambda: "the same package")
+    monkeypatch.setattr("audiotk.runs.package_hash", lambda: "the same package")
     monkeypatch.chdir(tmp_path)
     rows = tmp_path / "data" / "sub" / "labels.csv"
     rows.parent.mkdir(parents=True)
@@ -212,15 +261,36 @@ def test_changed_data_run_again_unchanged_data_are_kept(
     assert not set(again[1]) & set(first[1])  # what needs it runs again too
 
 
+@pytest.mark.parametrize("name", ["a.py", "teachers/prompts.yaml", "ontology.json", "page.js", "page.css"])
+def test_package_hash_sees_code_and_data(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("old")
+    before = package_hash(tmp_path)
+    (tmp_path / "a.pyc").write_text("made by Python")
+    assert package_hash(tmp_path) == before
+    path.write_text("new")
+    assert package_hash(tmp_path) != before
+
+
+def test_recording_a_verdict_makes_no_result_old(tmp_path: Path) -> None:
+    def fingerprint(**row: object) -> str:
+        (tmp_path / "claims.json").write_text(json.dumps([{"id": "B1.1", "smallest_effect": 0.2} | row]))
+        return package_hash(tmp_path)
+
+    assert fingerprint() == fingerprint(recorded=[{"verdict": "reproduced"}])
+    assert fingerprint() != fingerprint(smallest_effect=0.1)
+
+
 def test_data_hash_sees_what_changes_and_nothing_else(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "data" / "run"
     for name in ("a.wav", "deep/er/b.wav"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_text("sound")
-    seen = [_data_hash(str(data), out)]
+    seen = [data_hash(str(data), out)]
 
     def changed() -> bool:
-        seen.append(_data_hash(str(data), out))
+        seen.append(data_hash(str(data), out))
         return seen[-1] not in seen[:-1]
 
     assert not changed()
@@ -247,10 +317,10 @@ def test_data_hash_sees_what_changes_and_nothing_else(tmp_path: Path) -> None:
     assert changed()
     (elsewhere / "c.wav").write_text("behind a link")
     assert changed()
-    one = _data_hash(str(data / "a.wav"), out)
-    assert one == _data_hash(str(data / "a.wav"), out)
+    one = data_hash(str(data / "a.wav"), out)
+    assert one == data_hash(str(data / "a.wav"), out)
     os.utime(data / "a.wav", ns=(0, 0))
-    assert one != _data_hash(str(data / "a.wav"), out)
+    assert one != data_hash(str(data / "a.wav"), out)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +339,7 @@ def test_which_parameters_are_data(
     for name in ("data/a.csv", "run/00/model.pt"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    assert _data_paths(parameters, Path("run")) == paths
+    assert data_paths(parameters, Path("run")) == paths
 
 
 def test_independent_notebooks_run_at_the_same_time(tmp_path: Path, make_notebook: Maker) -> None:
