@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,11 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
     told = ghost_sounds.listen(parts, mined[0], out)
     assert len(told) > 0
     assert ghost_sounds.listen(parts, mined[0], out).equals(told), "what was promoted stays"
-    outcome = ghost_sounds.train_again(parts, mined, out, jobs=1)
+    idle = replace(mined[0], seed=9)  # nobody promoted anything for this one
+    outcome = ghost_sounds.train_again(parts, [*mined, idle], out, jobs=1)
     arms = {arm for arm, _ in outcome.scores}
+    assert outcome.scores[ghost_sounds.OUTPUTS, 9].equals(mined[0].scores["test"]), "the loop left it as it was"
+    assert not outcome.scores[ghost_sounds.OUTPUTS, 0].equals(mined[0].scores["test"])
     assert arms == {ghost_sounds.RAW, ghost_sounds.OUTPUTS, ghost_sounds.ZEROS, ghost_sounds.RANDOM, ghost_sounds.CLEAN}
     epochs = {len((path / "history.jsonl").read_text().splitlines()) for path in (out / "runs").iterdir()}
     assert epochs == {parts.epochs}
@@ -126,7 +130,7 @@ def test_nothing_found_still_ends_with_a_table(parts, tmp_path):
 def test_all_arms_of_notebook_04(parts, tmp_path):
     outcome = silence_energy.run(parts, [0], tmp_path, "smoke", jobs=1)
     arms = {arm for arm, _ in outcome.scores}
-    assert len(arms) == 19
+    assert len(arms) == 2 + silence_energy.AGAIN + 4 + 3  # deployed, trained again, deeper and longer, without training
     assert {silence_energy.GATE, silence_energy.VALIDATOR, *silence_energy.INFORMED, *silence_energy.USELESS} <= arms
     gated, raw = outcome.scores[silence_energy.GATE, 0], outcome.scores[silence_energy.DEPLOYED, 0]
     assert ((gated == raw) | (gated == 0)).all(axis=None)

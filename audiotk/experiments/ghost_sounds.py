@@ -231,6 +231,8 @@ def train_again(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path, jobs: i
         tasks += [(arm, one.seed) for arm in [*arms, clean]]
     trained = train_tasks(tasks, _val(ghosts), _materials(ghosts), _runs(out), jobs)
     told = {(RAW, one.seed): one.scores for one in mined} | trained
+    for arm in {arm for arm, _ in trained} - {CLEAN}:  # where nothing was promoted, the loop leaves the model as it was
+        told = {(arm, one.seed): one.scores for one in mined} | told
     limits = {key: thresholds(ghosts, scores["val"]) for key, scores in told.items()}
     keys = sorted(told, key=lambda key: (ARMS.index(key[0]), key[1]))
     found = collect({key: measures(ghosts, told[key]["test"], limits[key]) for key in keys})
