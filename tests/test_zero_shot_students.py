@@ -1,6 +1,7 @@
 """Students of a zero-shot teacher: their labels, test recordings that choose nothing, and numbers by a plain way."""
 
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -220,3 +221,23 @@ def test_much_sound_is_not_held_in_memory(outcome, tmp_path, monkeypatch):
     assert isinstance(large.waves, audio.LazyWaves)
     np.testing.assert_array_equal(large[np.arange(3)], small[np.arange(3)])
     np.testing.assert_array_equal(large.lengths_s, small.lengths_s)
+
+
+def test_a_student_is_trained_on_one_thread(taught, tmp_path, monkeypatch):
+    """Also in this process, which then has its threads again."""
+    seen = []
+
+    def spy(*_, **__):
+        seen.append(torch.get_num_threads())
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(students, "train", spy)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="enough"):
+            material = {split: SimpleNamespace(waves=None) for split in students.SPLITS}
+            students._train_seed(taught.config, 0, material, taught.truth, {HUMAN: taught.truth["train"]}, tmp_path)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
