@@ -232,11 +232,11 @@ def test_a_student_is_trained_on_one_thread(taught, tmp_path, monkeypatch):
         raise RuntimeError("enough")
 
     monkeypatch.setattr(students, "train", spy)
+    material = {split: SimpleNamespace(waves=None) for split in students.SPLITS}
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         with pytest.raises(RuntimeError, match="enough"):
-            material = {split: SimpleNamespace(waves=None) for split in students.SPLITS}
             students._train_seed(taught.config, 0, material, taught.truth, {HUMAN: taught.truth["train"]}, tmp_path)
         assert (seen, torch.get_num_threads()) == ([1], 2)
     finally:
