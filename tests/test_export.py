@@ -37,9 +37,9 @@ def sounds(sr, samples):
     return (np.round(np.clip(np.stack(rows), -1, 1) * 32767) / 32768).astype(np.float32)
 
 
-def trained(name, seed=0, **options):
+def trained(name, seed=0, n_classes=5, **options):
     """A network whose norms have seen sound, and whose scores differ from sound to sound."""
-    model = models.build(name, 5, rng=np.random.default_rng(seed), **options)
+    model = models.build(name, n_classes, rng=np.random.default_rng(seed), **options)
     wave = torch.as_tensor(sounds(model.sr, model.samples))
     with torch.no_grad():
         model.train()
@@ -83,10 +83,13 @@ def test_other_lengths(name, tmp_path):
 
 
 def test_acdnet_of_the_paper(tmp_path):
-    model = models.build("acdnet", 11, rng=np.random.default_rng(0)).eval()
+    """Not digital silence: there ACDnet enlarges the rounding of float32 beyond 1e-4, whoever computes it."""
+    model = trained("acdnet", n_classes=11)
     path = export_onnx(model, tmp_path / "model.onnx")
-    waves = sounds(model.sr, model.samples)[[0, 2]]
-    np.testing.assert_allclose(onnx_scores(path, waves), torch_scores(model, waves), atol=1e-4)
+    waves = sounds(model.sr, model.samples)[[0, 2, 3, 4, 5]]
+    expected = torch_scores(model, waves)
+    assert np.ptp(expected, axis=0).max() > 0.3  # else equal scores would say nothing
+    np.testing.assert_allclose(onnx_scores(path, waves), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("front", [CompressedSTFT(8000), LogMel(8000, 256, 100, 20), LogMel(8000, 512, 512, 16)])
@@ -100,11 +103,13 @@ def test_front_ends_as_convolutions(front):
 
 def test_a_checkpoint_says_its_classes_and_a_teacher_reads_the_file(tmp_path):
     model = trained("melcnn", **TINY["melcnn"])
-    names = ["a", "b", "c", "d", "e"]
+    names = ["Ärger, laut", "b" * 200, "c" * 20_000, "d", "e"]  # lengths of one, two and three bytes
     save_checkpoint(tmp_path / "best.pt", model, names, {})
     path = export_onnx(tmp_path / "best.pt", tmp_path / "model.onnx")
     about = json.loads((tmp_path / "model.onnx.json").read_text())
     assert about == {"classes": names, "sr": 16000, "clip_s": 4.0, "model": "melcnn"}
+    held = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    assert {key: json.loads(value) for key, value in held.items()} == about
     teacher = OnnxTagger(path, names, sr=about["sr"], normalise="none", window_s=about["clip_s"])
     waves = sounds(model.sr, model.samples)
     found = teacher.scores(waves, Prompts({name: (name,) for name in names}))

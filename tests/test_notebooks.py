@@ -34,6 +34,7 @@ def test_all_notebooks_on_the_embedded_data(tmp_path):
         "zero-shot teacher",
         "zero-shot teacher: students",
         "transfer: target",
+        "transfer: learning curve",
     }
     assert expected <= set(rows["experiment"])
     assert {"B1.1", "B2.1", "B2.7", "P1.2a", "P1.3a", "P1.4", "P2.1", "P2.3"} <= set(read_claims(tmp_path).index)
@@ -88,4 +89,5 @@ def test_yamnet_is_asked_about_real_recordings(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     rows = read_results(tmp_path)
     mean = rows[(rows["metric"] == "mAP") & (rows["arm"] == "yamnet: its own scores")]
-    assert mean["value"].iloc[0] > 0.85  # YAMNet knows these classes: 0.95 over all 240 recordings
+    assert mean["value"].iloc[0] > 0.7  # YAMNet knows these classes: 0.95 alone, less in mixtures of up to three
+    assert {"zero-shot teacher: training labels", "zero-shot teacher: cost", "P1.4"} <= set(rows["experiment"])

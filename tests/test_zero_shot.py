@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
+from small_mixtures import tones
 
 from audiotk.experiments import zero_shot
+from audiotk.experiments.polyphony import COUNTS, compose
 from audiotk.resample import Statistic
 from audiotk.scores import open_scores
-from audiotk.tables import AudiotkError, Dataset, Labels
+from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
 from audiotk.teachers.readings import common_threshold
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return zero_shot.load("embedded", "", "smoke")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return zero_shot.load("embedded", "", "smoke", tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +91,61 @@ def test_what_is_kept_and_what_is_heard(outcome: zero_shot.Outcome) -> None:
     alarms, misses = zero_shot.errors(outcome, 3)
     assert len(alarms) == len(misses) == 3
     assert all(len(wave) > 16000 for _, wave in (*alarms, *misses))
-    cost = zero_shot.cost(outcome, 4)
-    assert cost["seconds of sound per second"].iloc[0] > 0
+
+
+def test_a_person_chooses_examples_that_hold_nothing_else(tmp_path: Path) -> None:
+    mixed = compose(tones(tmp_path / "tones"), {"train": 30, "val": 20, "test": 24}, tmp_path / "mixtures")
+    held = zero_shot.taught_by(mixed).groupby("segment")["class_name"].agg(set)
+    asked: dict[str, list[str]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zero_shot.Examples, "fit", lambda *told, **_: asked.update(told[3]))
+        zero_shot.by_example(mixed, 30, 0)
+    for name, segments in asked.items():
+        assert {name} == set.intersection(*(held[one] for one in segments))
+        several = [len(held[one]) > 1 for one in segments]
+        assert several == sorted(several)
+        assert 0 < sum(several) < len(several)
+
+
+def without(dataset: Dataset, name: str, split: str) -> Dataset:
+    """No recording of the split holds the class any more."""
+    kept = dataset.recordings["recording"].map(dataset.split) == split
+    there = dataset.segments[dataset.segments["recording"].isin(dataset.recordings["recording"][kept])]["segment"]
+    notes = dataset.annotations
+    gone = (notes["class_name"] == name) & notes["segment"].isin(there) & (notes["value"] == 1)
+    return replace(dataset, annotations=notes[~gone].reset_index(drop=True))
+
+
+def test_a_class_without_examples_is_left_out_by_name(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="embedded: left out, as no training recording holds an example: howl"):
+        found = zero_shot.run(without(dataset, "howl", "train"), "examples", "", "", [0], tmp_path)
+    left = [name for name in dataset.classes if name != "howl"]
+    assert list(found.dataset.classes) == list(zero_shot.usual_scores(found).columns) == left
+    assert set(zero_shot.by_class(found).index) <= {*left, "mean (mAP)"}
+    nothing = dataset
+    for name in dataset.classes:
+        nothing = without(nothing, name, "train")
+    with pytest.raises(AudiotkError, match="no training recording in which a class is present"):
+        zero_shot.run(nothing, "examples", "", "", [0], tmp_path)
+
+
+def test_without_a_class_in_validation_no_sigmoid_is_fitted(dataset: Dataset, tmp_path: Path) -> None:
+    found = zero_shot.run(without(dataset, "howl", "val"), "examples", "", "", [0], tmp_path)
+    with pytest.warns(UserWarning, match="no sigmoid is fitted; .* but for howl it lacks"):
+        table = zero_shot.compare(found)
+    assert set(table["arm"]) == {zero_shot.P1, "cosine", "against background"}
+    assert table["value"].notna().all()
+
+
+def test_real_recordings_are_heard_as_mixtures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of notebook 05's numbers, each from recordings of its own split, with several classes at once."""
+    sources = tones(tmp_path / "tones")
+    monkeypatch.setattr(zero_shot.datasets, "load", lambda *_, **__: sources)
+    mixed = zero_shot.load("esc50", "", "smoke", tmp_path)
+    assert mixed.split.value_counts().to_dict() == dict(zip(SPLITS, COUNTS["smoke"], strict=True))
+    assert mixed.annotations.groupby("segment")["class_name"].nunique().max() > 1
+    for parts, split in zip(mixed.recordings["parts"], mixed.recordings["recording"].map(mixed.split), strict=True):
+        assert {sources.split[name] for name in parts.split("+")} == {split}
 
 
 def test_more_examples_are_asked_for_and_more_are_better_than_one(outcome: zero_shot.Outcome) -> None:

@@ -1,20 +1,31 @@
 """Students of a zero-shot teacher: their labels, test recordings that choose nothing, and numbers by a plain way."""
 
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
+from toy_teacher import Toy, ToyTagger
 
-from audiotk import metrics, stats
-from audiotk.experiments import zero_shot
+from audiotk import audio, metrics, stats
+from audiotk.augment import Sources
+from audiotk.experiments import polyphony, zero_shot, zero_shot_cost
 from audiotk.experiments import zero_shot_students as students
-from audiotk.experiments.zero_shot_students import CORRECTED, HUMAN, STUDENTS, TEACHER, ZERO_SHOT
+from audiotk.experiments.polyphony import MISSING, WRONG
+from audiotk.experiments.zero_shot_students import CORRECTED, HUMAN, STUDENTS, TEACHER, TRUE, ZERO_SHOT
+from audiotk.models import build, count_macs, count_parameters
 from audiotk.results import append_results, read_results
+from audiotk.tables import Labels
 from audiotk.teachers.readings import common_threshold
+from audiotk.train import TrainConfig
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    dataset = zero_shot.load("embedded", "", "smoke")
+    dataset = zero_shot.load("embedded", "", "smoke", tmp_path_factory.mktemp("data"))
     return zero_shot.run(dataset, "examples", "", "", [0, 1], tmp_path_factory.mktemp("teacher"))
 
 
@@ -39,12 +50,45 @@ def test_labels_are_what_the_teacher_says_above_its_threshold(outcome, taught):
         )
 
 
+def test_numbers_do_not_depend_on_the_number_of_jobs(outcome, taught, tmp_path):
+    """Both seeds at once, in processes, as one after the other, bit for bit; and torch is left with its threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = students.run(outcome, "smoke", [1], tmp_path / "alone", jobs=1)
+        assert torch.get_num_threads() == 2
+        both = students.run(outcome, "smoke", [0, 1], tmp_path / "both", jobs=2)
+    finally:
+        torch.set_num_threads(threads)
+    for found in (both, taught):
+        for arm in (*STUDENTS, TEACHER):
+            for split, scores in alone.scores[arm, 1].items():
+                pd.testing.assert_frame_equal(found.scores[arm, 1][split], scores, check_exact=True)
+
+
+def test_people_err_at_the_stated_rates(outcome, taught):
+    assert students.STUDENTS == (TRUE, HUMAN, ZERO_SHOT, CORRECTED)
+    for seed in taught.seeds:
+        assert taught.taught[TRUE, seed] == taught.truth["train"]
+        assert taught.taught[HUMAN, seed] == taught.taught[HUMAN, taught.seeds[0]]
+    best = Labels.from_frame(pd.DataFrame(np.random.default_rng(1).random((4000, 3)) < 0.3, dtype=float))
+    given = students.human(outcome.dataset, best)
+    assert given[TRUE] is best
+    x, y = given[HUMAN].dense(), best.dense()
+    assert (x[y == 1] == 0).mean() == pytest.approx(MISSING, abs=0.02)
+    assert (x[y == 0] == 1).mean() == pytest.approx(WRONG, abs=0.005)
+    dataset = outcome.dataset
+    notes = dataset.annotations
+    noisy = replace(dataset, annotations=notes[notes["source"] != "truth"], sources=dataset.sources.drop(index="truth"))
+    assert students.human(noisy, best) == {HUMAN: best}
+
+
 def test_correction_only_adds_or_hides(taught):
-    """P1's best rule touches absent cells only, and the human labels are those of the data set."""
+    """P1's best rule touches absent cells only."""
     for seed in taught.seeds:
         before, after = (taught.taught[arm, seed].dense() for arm in (ZERO_SHOT, CORRECTED))
         assert (after[before == 1] == 1).all()
-        assert taught.taught[HUMAN, seed] == taught.truth["train"]
+        assert (before != after).any()
 
 
 def test_numbers_are_those_of_the_metrics(taught):
@@ -57,7 +101,8 @@ def test_numbers_are_those_of_the_metrics(taught):
         assert table[arm] == pytest.approx(np.mean(each))
         assert classes.loc[arm].mean() == pytest.approx(np.mean(each))
     quality = students.label_quality(taught)
-    assert quality.loc[HUMAN].tolist() == [1.0, 1.0, pytest.approx(np.isnan(taught.truth["train"].dense()).mean())]
+    assert quality.loc[TRUE].tolist() == [1.0, 1.0, pytest.approx(np.isnan(taught.truth["train"].dense()).mean())]
+    assert 0.5 < quality.loc[HUMAN, "recall"] < 0.9
     truth, labels = taught.truth["train"].frame(), [taught.taught[ZERO_SHOT, seed].frame() for seed in taught.seeds]
     recall = np.mean([((one == 1) & (truth == 1)).to_numpy().sum() / (truth == 1).to_numpy().sum() for one in labels])
     assert quality.loc[ZERO_SHOT, "recall"] == pytest.approx(recall)
@@ -70,35 +115,129 @@ def test_claims(taught, tmp_path):
     assert ledger.loc["P1.4", "value"] == pytest.approx(min(both))
     assert ledger.loc["P1.4", "verdict"] == stats.INCONCLUSIVE  # two seeds
     assert ledger.loc["P1.5", "verdict"] == stats.NEEDS_DATA  # a teacher without a network has no size
-    append_results(tmp_path, students.results(taught, students.table(taught), ledger, "embedded", "demo"))
-    assert {"P1.4", "zero-shot teacher: students"} == set(read_results(tmp_path)["experiment"])
+    quality, spent = students.label_quality(taught), students.cost(taught, 2)
+    rows = students.results(taught, students.table(taught), quality, spent, ledger, "embedded", "demo")
+    append_results(tmp_path, rows)
+    back = read_results(tmp_path).set_index(["experiment", "arm", "metric"])["value"]
+    what = ["students", "training labels", "cost"]
+    assert {"P1.4", *(f"zero-shot teacher: {one}" for one in what)} == set(back.index.get_level_values(0))
+    for part, table in (("training labels", quality), ("cost", spent)):
+        for (arm, metric), value in table.stack(future_stack=True).items():
+            assert back[f"zero-shot teacher: {part}", arm, metric] == pytest.approx(value, nan_ok=True)
+
+
+def by_hand(columns, names="abcd"):
+    """Scores that rank the one present segment of four at a place (1: first), so that its AP is 1 / place."""
+    rows = [[1.0 if k == 0 else 0.5 + (k < place) for place in columns.values()] for k in range(4)]
+    return pd.DataFrame(rows, index=list(names), columns=list(columns))
 
 
 def test_a_large_teacher_is_compared_in_classes_chosen_on_validation(taught, monkeypatch):
-    monkeypatch.setattr(students, "parameters", lambda _: 1e9)
-    classes = students.ahead(taught)
-    gains = {
-        name: np.mean(
-            [
-                metrics.average_precision(taught.scores[CORRECTED, s]["val"], taught.truth["val"]).loc[name, "ap"]
-                - metrics.average_precision(taught.scores[TEACHER, s]["val"], taught.truth["val"]).loc[name, "ap"]
-                for s in taught.seeds
-            ]
-        )
-        for name in taught.truth["val"].classes
+    """The student is ahead in x and y on validation, on test in x and z: what counts is x and y."""
+    places = {
+        (CORRECTED, "val"): {"x": 1, "y": 1, "z": 2}, (TEACHER, "val"): {"x": 2, "y": 4, "z": 1},
+        (CORRECTED, "test"): {"x": 1, "y": 4, "z": 1}, (TEACHER, "test"): {"x": 4, "y": 2, "z": 2},
+    }  # fmt: skip
+    truth = Labels.from_frame(pd.DataFrame([[1.0] * 3] + [[0.0] * 3] * 3, index=list("abcd"), columns=list("xyz")))
+    scores = {
+        (arm, seed): {part: by_hand(places.get((arm, part), {"x": 1, "y": 1, "z": 1})) for part in ("val", "test")}
+        for arm in (*STUDENTS, TEACHER)
+        for seed in taught.seeds
     }
-    assert set(classes) <= {name for name, gain in gains.items() if gain > 0}
-    found = students.effects(taught)["P1.5"]
-    if not classes:
-        assert found is None
-        return
-    table = students.by_class(taught)
-    assert found.value == pytest.approx((table.loc[CORRECTED, classes] - table.loc[TEACHER, classes]).mean())
+    unit = pd.Series(list("abcd"), index=list("abcd"))
+    made = replace(taught, scores=scores, truth={"val": truth, "test": truth}, unit=unit)
+    assert students.ahead(made) == ["x", "y"]
+    monkeypatch.setattr(students, "parameters", lambda _: 1e9)
+    found = students.effects(made)["P1.5"]
+    assert found.value == pytest.approx(((1 - 1 / 4) + (1 / 4 - 1 / 2)) / 2)
+    config = taught.config
+    net = build(config.model, 3, sr=config.sr, clip_s=config.clip_s, **config.model_options)
+    monkeypatch.setattr(students, "parameters", lambda _: 100.0 * count_parameters(net))
+    assert students.effects(made)["P1.5"] is None  # not over a hundred times as large
 
 
-def test_cost_is_side_by_side(taught):
+class Net(Toy):
+    """A teacher made of torch modules, one of them in a holder as checkpoints are."""
+
+    def __init__(self):
+        super().__init__()
+        self.ear = nn.Conv1d(1, 4, 8, stride=8)  # 4 x 500 outputs of 8 products
+        self.holder = type("Held", (), {"model": nn.Linear(4, 16)})()
+
+    def embed_audio(self, waves):
+        with torch.no_grad():
+            return self.holder.model(self.ear(torch.as_tensor(waves)[:, None]).mean(-1)).numpy()
+
+
+def test_cost_of_a_teacher_by_hand(monkeypatch):
+    """Windows of half a second: those that overlap by half bring a quarter of a second each."""
+    net = Net()
+    assert zero_shot_cost.parameters(net) == 4 * 8 + 4 + 4 * 16 + 16
+    assert zero_shot_cost.macs(net) == 4 * 500 * 8 + 4 * 16
+    assert np.isnan([zero_shot_cost.parameters(Toy()), zero_shot_cost.macs(Toy())]).all()
+    clock = iter([0.0, 2.0, 0.0, 2.0])
+    monkeypatch.setattr(zero_shot_cost.time, "perf_counter", lambda: next(clock))
+    tagger, teacher = ToyTagger(), Toy()
+    monkeypatch.setattr(Toy, "adds_up", "embedding")
+    monkeypatch.setattr(ToyTagger, "adds_up", "score")
+    assert zero_shot_cost.speed(teacher, 16) == 16 * 0.5 / 2
+    assert zero_shot_cost.speed(tagger, 16) == 16 * 0.25 / 2
+
+
+def test_cost_is_side_by_side(taught, monkeypatch):
+    monkeypatch.setattr(students, "speed", lambda *_: 200.0)
+    monkeypatch.setattr(students, "macs", lambda _: 3e6)
     table = students.cost(taught, 2)
-    assert table.index.tolist() == ["teacher: examples", "student: melcnn"]
-    assert table.loc["student: melcnn", "parameters"] < 40_000
-    assert (table["seconds of sound per second"] > 0).all()
-    assert students.recipe("paper", 10.0).model == "acdnet"
+    ours, theirs = table.loc["student: melcnn"], table.loc["teacher: examples"]
+    config, n = taught.config, len(taught.truth["test"].classes)
+    net = build(config.model, n, sr=config.sr, clip_s=config.clip_s, **config.model_options)
+    assert ours["parameters"] == count_parameters(net) < 40_000
+    assert ours["M multiply-accumulates a second of sound"] == pytest.approx(count_macs(net) / config.clip_s / 1e6)
+    assert ours["seconds of sound per second"] > 0
+    teacher = taught.teacher.first.teacher
+    assert theirs["M multiply-accumulates a second of sound"] == pytest.approx(3 / zero_shot_cost.hop_s(teacher))
+    assert np.isnan(theirs["parameters"])
+    assert theirs["hours for a million of 10 s"] == pytest.approx(1e7 / 200 / 3600)
+
+
+def test_paper_scale_is_that_of_notebooks_05_and_06():
+    assert asdict(students.recipe("paper", 10.0)) == asdict(polyphony.recipe(10.0, "paper"))
+    assert asdict(students.recipe("paper", 10.0)) == asdict(
+        TrainConfig(
+            model="acdnet", clip_s=10.0, epochs=600, epoch_size=10_000, lr=1e-4, schedule="plateau",
+            plateau_epochs=150, stop_after=300, mix="join", sequences={}, workers=4,
+        )
+    )  # fmt: skip
+
+
+def test_much_sound_is_not_held_in_memory(outcome, tmp_path, monkeypatch):
+    config = students.recipe("smoke", 4.0)
+    small = students.read(outcome.dataset, "val", config, tmp_path).waves
+    assert isinstance(small, Sources)
+    assert isinstance(small.waves, np.memmap)
+    monkeypatch.setattr(students, "MOST_BYTES", 1e3)
+    monkeypatch.setattr(students.Material, "on_disk", None)  # never called
+    large = students.read(outcome.dataset, "val", config, tmp_path).waves
+    assert isinstance(large.waves, audio.LazyWaves)
+    np.testing.assert_array_equal(large[np.arange(3)], small[np.arange(3)])
+    np.testing.assert_array_equal(large.lengths_s, small.lengths_s)
+
+
+def test_a_student_is_trained_on_one_thread(taught, tmp_path, monkeypatch):
+    """Also in this process, which then has its threads again."""
+    seen = []
+
+    def spy(*_, **__):
+        seen.append(torch.get_num_threads())
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(students, "train", spy)
+    material = {split: SimpleNamespace(waves=None) for split in students.SPLITS}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="enough"):
+            students._train_seed(taught.config, 0, material, taught.truth, {HUMAN: taught.truth["train"]}, tmp_path)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)

@@ -5,8 +5,8 @@ One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audi
 :mod:`~audiotk.experiments.silence_energy` (both on :mod:`~audiotk.experiments.ghosts`, with real sound from
 :mod:`~audiotk.experiments.real_ghosts`), 05 :mod:`~audiotk.experiments.label_joining` and 06
 :mod:`~audiotk.experiments.label_correction` (both on :mod:`~audiotk.experiments.polyphony`), 07
-:mod:`~audiotk.experiments.zero_shot` and
-:mod:`~audiotk.experiments.zero_shot_students`, 08 :mod:`~audiotk.experiments.audioset_relabeling`, 09
+:mod:`~audiotk.experiments.zero_shot` and :mod:`~audiotk.experiments.zero_shot_students` (with
+:mod:`~audiotk.experiments.zero_shot_cost`), 08 :mod:`~audiotk.experiments.audioset_relabeling`, 09
 :mod:`~audiotk.experiments.transfer`, with its networks in :mod:`~audiotk.experiments.transfer_training` and its tables
 in :mod:`~audiotk.experiments.transfer_tables`. Notebooks 08 and 09 share :mod:`~audiotk.experiments.hierarchies` (their
 data), and 08 also has :mod:`~audiotk.experiments.rule_quality`.
@@ -15,7 +15,8 @@ data), and 08 also has :mod:`~audiotk.experiments.rule_quality`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,13 +217,24 @@ def run_folder(out: str | Path, arm: str, seed: int) -> Path:
 def _train_one(
     arm: Arm, seed: int, folder: Path, val: tuple[Material, Labels], score_on: dict[str, Material]
 ) -> dict[str, pd.DataFrame]:
-    torch.set_num_threads(1)
     config = replace(arm.config, seed=seed)
     more: dict[str, Any] = {"weights": arm.weights, "backgrounds": arm.backgrounds, "progress": False}
     if arm.start is not None:
         more["start"] = load_checkpoint(arm.start)
-    run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, **more)
-    return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
+    with one_thread():
+        run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, **more)
+        return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread of the CPU, so that no number depends on how many runs are trained at once."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def interval_text(values: Mapping[Any, Any]) -> str:

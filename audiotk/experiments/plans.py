@@ -39,7 +39,7 @@ from audiotk.train.batches import batches, make_sequences
 from audiotk.train.state import TrainState
 
 READ = 2  # recordings of each split that a plan reads
-EMBEDDED_S = 10.0
+EMBEDDED_S, ESC50_S = 10.0, 5.0
 FEW = 2  # sequences of a step of a large network that is timed on a CPU
 STEPS = 4  # that are timed, the first of which does not count
 
@@ -243,11 +243,14 @@ def _label_correction(values: Mapping[str, Any]) -> Plan:
 
 
 def _zero_shot(values: Mapping[str, Any]) -> Plan:
-    n = quickstart.EMBEDDED[values["scale"]]
-    found = _data(values, (round(0.6 * n), round(0.2 * n), round(0.2 * n)))
+    scale, n = values["scale"], quickstart.EMBEDDED[values["scale"]]
+    mixed = values["data"] == "esc50"
+    counts = polyphony.COUNTS[scale] if mixed else (round(0.6 * n), round(0.2 * n), round(0.2 * n))
+    found = _data(values, counts, ESC50_S if mixed else EMBEDDED_S, made="esc50")
     like = found.dataset or datasets.load("embedded", n_train=1, n_val=1, n_test=1)
-    config = zero_shot_students.recipe(values["scale"], quickstart.window_s(like))
-    runs = len(zero_shot_students.STUDENTS) * len(values["seeds"])
+    config = zero_shot_students.recipe(scale, ESC50_S if mixed else quickstart.window_s(like))
+    known = found.dataset is None  # made recordings: their truth is known, and has a student, too
+    runs = (len(zero_shot_students.STUDENTS) - (not known)) * len(values["seeds"])
     rows = found.windows("train", config.clip_s)
     return Plan(found.told, [Stage("students", runs, config, rows, found.classes)])
 

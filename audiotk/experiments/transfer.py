@@ -223,7 +223,7 @@ def run(
         waves = material.on_disk(shelf).waves if isinstance(material.waves, np.ndarray) else material.waves
         folders = [Path(out) / "runs" / f"{split.root.replace(' ', '-')}-seed{seed}" for split, seed in tasks]
         calls = (
-            joblib.delayed(train_split)(split, waves, segments, plan, seed, folder, 1 if jobs > 1 else None)
+            joblib.delayed(train_split)(split, waves, segments, plan, seed, folder)
             for (split, seed), folder in zip(tasks, folders, strict=True)
         )
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", max_nbytes="1M")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotk import losses, metrics
+from audiotk.experiments import one_thread
 from audiotk.models import WaveformModel
 from audiotk.models.predict import Waves, predict_logits
 from audiotk.tables import SPLITS, Labels
@@ -76,10 +77,11 @@ class Rows:
         return self.waves[self.rows[rows]]
 
 
+@one_thread()
 def train_split(
-    split: Split, waves: Waves, segments: pd.Index, recipe: Recipe, seed: int, folder: Path, threads: int | None = None
+    split: Split, waves: Waves, segments: pd.Index, recipe: Recipe, seed: int, folder: Path
 ) -> dict[Key, pd.DataFrame]:
-    """Train everything that P2 compares within one split.
+    """Train everything that P2 compares within one split, on one thread.
 
     Parameters
     ----------
@@ -89,16 +91,12 @@ def train_split(
         How long, and the seed of weights, order of batches and subsets of the targets.
     folder
         Of the runs of :func:`audiotk.train.train`; finished ones are used again.
-    threads
-        Of torch; default: as they are.
 
     Returns
     -------
     dict
         Key -> logits of the split's test segments, float32, index segment, columns classes.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     theirs, ours = (_sound(side, waves, segments) for side in (split.base, split.target))
     trainer = _Trainer(recipe, seed, folder)
     found: dict[Key, pd.DataFrame] = {}

@@ -2,11 +2,12 @@
 
 Teachers: "examples" (the default; no download), "yamnet", "clap" (LAION's), "msclap" (P1's) or any name of
 `audiotk.teachers`. Thresholds and sigmoids are chosen on validation recordings; the test recordings are opened once.
+The data sets are those of notebook 00, but for esc50: mixtures of its recordings, as in notebooks 05 and 06.
 """
 
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,20 +16,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from audiotk import audio, labels, metrics, teachers
-from audiotk.experiments import mean_over_seeds, row
-from audiotk.experiments.quickstart import EMBEDDED, load, mistakes, window_s
+from audiotk import audio, datasets, labels, metrics, teachers
+from audiotk.experiments import check_scale, mean_over_seeds, polyphony, quickstart, row
+from audiotk.experiments.quickstart import EMBEDDED, mistakes, window_s
 from audiotk.experiments.quickstart import evaluate as average_precision
+from audiotk.experiments.zero_shot_cost import hop_s
 from audiotk.resample import Statistic, ratio_statistic
 from audiotk.scoring import Heard, listen
 from audiotk.scoring.heard import check_question
 from audiotk.stats import Interval
+from audiotk.tables import SPLITS as EVERY_SPLIT
 from audiotk.tables import AudiotkError, Dataset, Labels, make_windows
 from audiotk.teachers import Prompts, Teacher
 from audiotk.teachers.examples import Examples
 from audiotk.teachers.readings import Reading, common_threshold, fit_sigmoid
 
-__all__ = ["EMBEDDED", "compare", "cost", "load", "mistakes", "results", "run", "sensitivity"]
+__all__ = ["EMBEDDED", "compare", "load", "mistakes", "results", "run", "sensitivity"]
 
 EXPERIMENT = "zero-shot teacher"
 NAMES = {"clap": "laion-clap", "prototypes": "examples"}
@@ -54,15 +57,24 @@ class Asked:
         return self.heard[split].similarities(self.prompts)
 
     def readings(self) -> dict[str, Reading]:
-        """The readings that this teacher can be given, the usual one first; the sigmoid is fitted on validation."""
-        scale = self.teacher.logit_scale
-        fitted = fit_sigmoid(self.similarities("val"), self.truth["val"], scale)
-        if not self.teacher.dim:
-            return {"its own scores": Reading("own"), "sigmoid, fitted": fitted}
-        background = len(self.teacher.similarities(self.heard["val"].values[:1], self.prompts)[0])
-        read = {P1: Reading("softmax", scale), "cosine": Reading("cosine"), "sigmoid, fitted": fitted}
-        if background > len(self.truth["val"].classes):
-            read["against background"] = Reading("background", scale)
+        """The readings that this teacher can be given, the usual one first; the sigmoid is fitted on validation.
+
+        It is left out, with a warning, where validation has a class without a present or an absent label.
+        """
+        scale, counts = self.teacher.logit_scale, self.truth["val"].counts()
+        read = {"its own scores": Reading("own")}
+        if self.teacher.dim:
+            read = {P1: Reading("softmax", scale), "cosine": Reading("cosine")}
+        lost = counts.index[(counts["present"] == 0) | (counts["absent"] == 0)]
+        if len(lost):
+            told = f"validation needs present and absent labels of each class, but for {', '.join(map(str, lost))}"
+            warnings.warn(f"{self.teacher.name}: no sigmoid is fitted; {told} it lacks one of them", stacklevel=2)
+        else:
+            read["sigmoid, fitted"] = fit_sigmoid(self.similarities("val"), self.truth["val"], scale)
+        if self.teacher.dim:
+            background = len(self.teacher.similarities(self.heard["val"].values[:1], self.prompts)[0])
+            if background > len(self.truth["val"].classes):
+                read["against background"] = Reading("background", scale)
         return read
 
     def scores(self, split: str, reading: Reading) -> pd.DataFrame:
@@ -97,6 +109,14 @@ class Outcome:
         )
 
 
+def load(data: str, data_root: str, scale: str, out: str | Path, complete: bool = False) -> Dataset:
+    """The data set of notebook 00 by name; of esc50 mixtures, which are written into ``out/mixtures``."""
+    counts = dict(zip(EVERY_SPLIT, polyphony.COUNTS[check_scale(scale)], strict=True))
+    if data == "esc50":
+        return polyphony.compose(datasets.load(data, data_root, val_share=0.3), counts, Path(out) / "mixtures")
+    return quickstart.load(data, data_root, scale, complete)
+
+
 def run(dataset: Dataset, teacher: str, weights: str, prompts: str, seeds: Sequence[int], out: str | Path) -> Outcome:
     """Have the teacher hear validation and test, as windows of up to ten seconds.
 
@@ -112,6 +132,7 @@ def run(dataset: Dataset, teacher: str, weights: str, prompts: str, seeds: Seque
         What was heard is kept in ``out/heard``.
     """
     name, out = NAMES.get(teacher, teacher), Path(out)
+    dataset = with_examples(dataset) if name == "examples" else dataset
     recordings = pd.concat([dataset.part(split) for split in SPLITS])
     segments = make_windows(recordings, window_s(dataset))
     given = prompts and Prompts.read(prompts)
@@ -142,11 +163,10 @@ def ask(
             raise AudiotkError(f"prompts: class {told}; give prompts=FILE")
         prompts = replace(prompts, classes={name: prompts.classes[name] for name in dataset.classes})
     check_question(teacher, prompts, None)
-    hop_s = teacher.window_s / (1 if teacher.adds_up == "embedding" else 2)
     heard, truth = {}, {}
     for split in splits:
         mine = segments[segments["recording"].isin(dataset.part(split)["recording"])].reset_index(drop=True)
-        heard[split] = listen(dataset.recordings, mine, teacher, out, hop_s=hop_s)
+        heard[split] = listen(dataset.recordings, mine, teacher, out, hop_s=hop_s(teacher))
         truth[split] = labels.resolve(dataset, heard[split].segments, sources(dataset))
     return Asked(teacher, prompts, heard, truth)
 
@@ -156,30 +176,49 @@ def sources(dataset: Dataset) -> list[str]:
     return ["truth"] if "truth" in dataset.sources.index else list(dataset.sources.index)
 
 
+def taught_by(dataset: Dataset) -> pd.DataFrame:
+    """Annotations of training segments as present: segment, class_name, recording, ..."""
+    given = dataset.annotations
+    rows = given[given["source"].isin(sources(dataset)) & (given["value"] == 1)].merge(dataset.segments, on="segment")
+    return rows[rows["recording"].isin(dataset.part("train")["recording"])]
+
+
+def with_examples(dataset: Dataset) -> Dataset:
+    """The data set without the classes that no training recording holds: they are named in a warning.
+
+    Raises
+    ------
+    AudiotkError
+        No class is left.
+    """
+    known = set(taught_by(dataset)["class_name"])
+    kept = [name for name in dataset.classes if name in known]
+    if not kept:
+        raise AudiotkError(f"examples: {dataset.name} has no training recording in which a class is present")
+    if lost := [name for name in dataset.classes if name not in known]:
+        told = f"left out, as no training recording holds an example: {', '.join(lost)}"
+        warnings.warn(f"{dataset.name}: {told}", stacklevel=3)
+    return replace(dataset, classes=kept)
+
+
 def by_example(dataset: Dataset, shots: int, seed: int) -> Examples:
     """A teacher of a few training segments a class, drawn at random: labelled ranges, or whole recordings.
 
-    Segments on which every class was judged absent are the background, where there are some.
+    Segments that hold no other class come first, as a person would choose them. Segments on which every class was
+    judged absent are the background, where there are some.
     """
     rng = np.random.default_rng(seed)
-    recordings = dataset.part("train")
-    rows = dataset.annotations[
-        dataset.annotations["source"].isin(sources(dataset)) & (dataset.annotations["value"] == 1)
-    ]
-    rows = rows.merge(dataset.segments, on="segment")
-    rows = rows[rows["recording"].isin(recordings["recording"])]
-    chosen = {
-        name: _draw(rows.loc[rows["class_name"] == name, "segment"].unique(), shots, rng) for name in dataset.classes
-    }
+    recordings, rows = dataset.part("train"), taught_by(dataset)
+    others = rows.groupby("segment")["class_name"].nunique().to_dict()
+    chosen = {}
+    for name in dataset.classes:
+        drawn = rng.permutation(rows.loc[rows["class_name"] == name, "segment"].unique())
+        chosen[name] = [str(one) for one in sorted(drawn, key=others.__getitem__)[:shots]]
     windows = make_windows(recordings, 1.0)
     truth = labels.resolve(dataset, windows, sources(dataset)).frame()
-    empty = _draw(truth.index[(truth == 0).all(axis=1)].to_numpy(), 4 * shots, rng)
+    empty = rng.permutation(truth.index[(truth == 0).all(axis=1)].to_numpy())[: 4 * shots].tolist()
     segments = pd.concat([dataset.segments, windows]).drop_duplicates("segment")
     return Examples.fit(None, recordings, segments, chosen, background=empty)
-
-
-def _draw(names: np.ndarray, count: int, rng: np.random.Generator) -> list[str]:
-    return [str(name) for name in rng.permutation(names)[:count]]
 
 
 def words_for(dataset: Dataset, teacher: Teacher) -> Prompts:
@@ -330,35 +369,6 @@ def _ap(asked: Asked) -> pd.Series:
     reading = Reading("softmax", asked.teacher.logit_scale) if asked.teacher.dim else Reading("own")
     found = metrics.average_precision(asked.scores("val", reading), asked.truth["val"])["ap"]
     return pd.concat([found.rename(lambda name: name.replace("_", " ")), pd.Series({"mean": found.mean()})])
-
-
-def cost(outcome: Outcome, windows: int = 16) -> pd.DataFrame:
-    """What hearing costs on this machine, measured now: one row."""
-    teacher = outcome.first.teacher
-    waves = np.random.default_rng(0).normal(0, 0.1, (windows, teacher.samples)).astype(np.float32)
-    teacher.hear(waves[:1])
-    start = time.perf_counter()
-    for first in range(0, windows, 8):
-        teacher.hear(waves[first : first + 8])
-    spent_s = time.perf_counter() - start
-    speed = windows * teacher.window_s / spent_s
-    columns = {
-        "teacher": teacher.name,
-        "parameters that hear": parameters(teacher),
-        "window (s)": teacher.window_s,
-        "seconds of sound per second": speed,
-        "hours for a million of 10 s": 1e7 / speed / 3600,
-    }
-    return pd.DataFrame([columns]).set_index("teacher")
-
-
-def parameters(teacher: Teacher) -> float:
-    """Number of weights that hear, where the teacher is made of torch modules; NaN otherwise."""
-    from torch import nn
-
-    held = [getattr(part, "model", part) for part in vars(teacher).values()]
-    own = {id(p): p.numel() for part in held if isinstance(part, nn.Module) for p in part.parameters()}
-    return float(sum(own.values())) if own else np.nan
 
 
 def results(outcome: Outcome, compared: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:

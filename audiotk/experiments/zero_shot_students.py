@@ -1,15 +1,18 @@
-"""Notebook 07, second half: students of a zero-shot teacher's labels (P1, sections 3.4 and 4.2, Fig. 3).
+"""Notebook 07, second half: students of a zero-shot teacher's labels (P1, section 5.2, Fig. 3).
 
 =================  ===================================================================================================
 arm                labels of the training segments
 =================  ===================================================================================================
-human labels       those of the data set (the embedded data: what is really there)
+true labels        what is really there, where that is known: what human labels without an error would give
+human labels       those of the data set; where the truth is known, the truth with errors at the rates of notebooks 05
+                   and 06: `MISSING` of the present cells, `WRONG` of the absent ones
 teacher's labels   present where the teacher's score is above its threshold, absent elsewhere; nobody else is asked
 corrected          the same, corrected by a network that was trained on them (P1, eq. 4 and 6, T = 0.05)
 the teacher        is no student: its own scores
 =================  ===================================================================================================
 
-Epochs and thresholds are chosen on human labels of the validation recordings, by all alike.
+Epochs and thresholds are chosen on the best labels there are of the validation recordings, by all alike. A teacher by
+example was shown some of the training segments that it then labels: `zero_shot.SHOTS` of each class.
 """
 
 from __future__ import annotations
@@ -26,29 +29,40 @@ import numpy as np
 import pandas as pd
 import torch
 
-from audiotk import labels, metrics, stats
-from audiotk.experiments import Material, check_scale, mean_over_seeds, read_segments, row, run_folder
+from audiotk import augment, labels, metrics, noise, stats
+from audiotk.experiments import (
+    MOST_BYTES,
+    Material,
+    check_scale,
+    mean_over_seeds,
+    one_thread,
+    polyphony,
+    read_segments,
+    row,
+    run_folder,
+)
+from audiotk.experiments.polyphony import MISSING, WRONG
 from audiotk.experiments.quickstart import window_s
-from audiotk.experiments.zero_shot import EXPERIMENT, Outcome, ask, parameters, sources
-from audiotk.experiments.zero_shot import cost as teacher_cost
+from audiotk.experiments.zero_shot import EXPERIMENT, Outcome, ask, sources
+from audiotk.experiments.zero_shot_cost import hop_s, macs, parameters, speed
 from audiotk.files import cores
 from audiotk.models import build, count_macs, count_parameters
 from audiotk.relabel import correct
 from audiotk.resample import Statistic, map_statistic, weighted_statistic
 from audiotk.stats import Interval
-from audiotk.tables import Labels, make_windows
+from audiotk.tables import Dataset, Labels, make_windows
 from audiotk.teachers.readings import common_threshold
 from audiotk.train import TrainConfig, train
 
-HUMAN, ZERO_SHOT, CORRECTED, TEACHER = "human labels", "teacher's labels", "corrected", "the teacher"
-STUDENTS = (HUMAN, ZERO_SHOT, CORRECTED)
+TRUE, HUMAN, ZERO_SHOT, CORRECTED = "true labels", "human labels", "teacher's labels", "corrected"
+STUDENTS, TEACHER = (TRUE, HUMAN, ZERO_SHOT, CORRECTED), "the teacher"
 SMALLER = 100  # P1: "over 2 orders of magnitude smaller"
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Students:
-    """Scores of each arm and seed on val and test, the training labels behind them, and the truth."""
+    """Scores of each arm and seed on val and test, the training labels behind them, and the best labels there are."""
 
     scores: Mapping[tuple[str, int], Mapping[str, pd.DataFrame]]
     taught: Mapping[tuple[str, int], Labels]
@@ -57,6 +71,11 @@ class Students:
     seeds: Sequence[int]
     config: TrainConfig
     teacher: Outcome
+
+    @property
+    def arms(self) -> list[str]:
+        """The students that there are: without the truth, none of it."""
+        return [arm for arm in STUDENTS if (arm, self.seeds[0]) in self.taught]
 
     def statistics(self, arm: str, class_name: str | None = None) -> dict[int, Statistic]:
         """mAP on test (or the AP of a class) by seed, as a number of the groups."""
@@ -67,13 +86,9 @@ class Students:
 
 
 def recipe(scale: str, clip_s: float) -> TrainConfig:
-    """P1's ACDnet at scale "paper", a MelCNN of 31 K below; label-join mixing with two sources in both."""
-    check_scale(scale)
-    if scale == "paper":
-        return TrainConfig(
-            model="acdnet", clip_s=clip_s, epochs=300, epoch_size=10_000, lr=1e-4, schedule="plateau", batch_size=24,
-            mix="join", max_sources=2, gain_db=2.0,
-        )  # fmt: skip
+    """P1's settings at scale "paper", those of notebooks 05 and 06; below it label-join mixing and a MelCNN of 31 K."""
+    if check_scale(scale) == "paper":
+        return polyphony.recipe(clip_s, scale)
     small = {"mels": 32, "n_fft": 1024, "hop": 1024, "width": 0.5}
     epochs = {"smoke": 2, "demo": 40}[scale]
     return TrainConfig(
@@ -97,14 +112,14 @@ def run(outcome: Outcome, scale: str, seeds: Sequence[int], out: str | Path, job
     config = recipe(scale, window_s(dataset))
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
-        material: dict[str, Material] = {}
-        for split in SPLITS:
-            recordings = dataset.part(split)
-            read = read_segments(recordings, make_windows(recordings, config.clip_s), config.sr, config.clip_s)
-            material[split] = read.on_disk(shelf)
+        material = {split: read(dataset, split, config, shelf) for split in SPLITS}
         truth = {name: labels.resolve(dataset, part.segments, sources(dataset)) for name, part in material.items()}
-        taught = {seed: _taught(outcome, seed, material["train"].segments["segment"]) for seed in seeds}
-        jobs = 1 if torch.cuda.is_available() else min(jobs or cores(), len(seeds))
+        given_by = human(dataset, truth["train"])
+        taught = {
+            seed: {**given_by, ZERO_SHOT: _taught(outcome, seed, material["train"].segments["segment"])}
+            for seed in seeds
+        }
+        jobs = 1 if torch.cuda.is_available() else min(jobs or polyphony.jobs_for(scale) or cores(), len(seeds))
         calls = (joblib.delayed(_train_seed)(config, seed, material, truth, taught[seed], folder) for seed in seeds)
         done = joblib.Parallel(n_jobs=jobs, max_nbytes="1M")(calls)
     scores: dict[tuple[str, int], Mapping[str, pd.DataFrame]] = {}
@@ -115,6 +130,26 @@ def run(outcome: Outcome, scale: str, seeds: Sequence[int], out: str | Path, job
         scores[TEACHER, seed] = {name: _own(outcome, seed, name).loc[truth[name].segments] for name in ("val", "test")}
     unit = pd.concat([part.unit for part in material.values()])
     return Students(scores, given, truth, unit, list(seeds), config, outcome)
+
+
+def read(dataset: Dataset, split: str, config: TrainConfig, shelf: str | Path) -> Material:
+    """Sound of a split as windows that know their length: in a file of `shelf`, much of it is read for each batch."""
+    recordings = dataset.part(split)
+    windows = make_windows(recordings, config.clip_s)
+    part = read_segments(recordings, windows, config.sr, config.clip_s, most_bytes=MOST_BYTES)
+    part = part.on_disk(shelf) if isinstance(part.waves, np.ndarray) else part
+    lengths_s = (part.segments["end_s"] - part.segments["start_s"]).to_numpy()
+    return replace(part, waves=augment.Sources(part.waves, lengths_s))
+
+
+def human(dataset: Dataset, best: Labels) -> dict[str, Labels]:
+    """Training labels by people, from the best labels there are; where these are the truth, with errors, and beside it.
+
+    The errors are the same for all seeds, as in notebooks 05 and 06.
+    """
+    if "truth" not in dataset.sources.index:
+        return {HUMAN: best}
+    return {TRUE: best, HUMAN: noise.inject(best, MISSING, WRONG, rng=np.random.default_rng(0))}
 
 
 def _asked(outcome: Outcome, seed: int) -> Any:
@@ -140,10 +175,10 @@ def _taught(outcome: Outcome, seed: int, segments: pd.Series) -> Labels:
 
 
 def _train_seed(
-    config: TrainConfig, seed: int, material: Mapping[str, Material], truth: Mapping[str, Labels], taught: Labels,
-    folder: Path,
+    config: TrainConfig, seed: int, material: Mapping[str, Material], truth: Mapping[str, Labels],
+    taught: Mapping[str, Labels], folder: Path,
 ) -> tuple[dict[str, dict[str, pd.DataFrame]], dict[str, Labels]]:  # fmt: skip
-    """Scores of val and test, and training labels, of each student of one seed."""
+    """Scores of val and test, and training labels, of each student of one seed; `taught` has all but the corrected."""
     config = replace(config, seed=seed)
     waves = {name: part.waves for name, part in material.items()}
 
@@ -152,15 +187,15 @@ def _train_seed(
             config, waves["train"], given, waves["val"], truth["val"], run_folder(folder, arm, seed), progress=False
         )
 
-    used = {HUMAN: truth["train"], ZERO_SHOT: taught}
-    runs = {arm: fit(arm, given) for arm, given in used.items()}
-    confident = runs[ZERO_SHOT].score(waves["train"], taught.segments)
-    used[CORRECTED] = correct(taught, confident).labels
-    runs[CORRECTED] = fit(CORRECTED, used[CORRECTED])
-    scores = {
-        arm: {name: one.score(waves[name], truth[name].segments) for name in ("val", "test")}
-        for arm, one in runs.items()
-    }
+    with one_thread():
+        runs = {arm: fit(arm, given) for arm, given in taught.items()}
+        confident = runs[ZERO_SHOT].score(waves["train"], taught[ZERO_SHOT].segments)
+        used = {**taught, CORRECTED: correct(taught[ZERO_SHOT], confident).labels}
+        runs[CORRECTED] = fit(CORRECTED, used[CORRECTED])
+        scores = {
+            arm: {name: one.score(waves[name], truth[name].segments) for name in ("val", "test")}
+            for arm, one in runs.items()
+        }
     return scores, used
 
 
@@ -172,16 +207,19 @@ def table(students: Students) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = [
         {"metric": "mAP", "arm": arm, **vars(mean_over_seeds(students.statistics(arm), rng))}
-        for arm in (*STUDENTS, TEACHER)
+        for arm in (*students.arms, TEACHER)
     ]
     return pd.DataFrame(rows).drop(columns="level")
 
 
 def label_quality(students: Students) -> pd.DataFrame:
-    """Training labels against the human ones: precision, recall, share of unknown cells; mean over seeds."""
+    """Training labels against the best there are: precision, recall, share of unknown cells; mean over seeds.
+
+    All training segments count, also those that a teacher by example was shown.
+    """
     y = students.truth["train"].dense()
     rows = {}
-    for arm in STUDENTS:
+    for arm in students.arms:
         each = []
         for seed in students.seeds:
             x = students.taught[arm, seed].dense()
@@ -202,7 +240,7 @@ def by_class(students: Students) -> pd.DataFrame:
                  for s in students.seeds],
                 axis=1,
             ).mean(axis=1)
-            for arm in (*STUDENTS, TEACHER)
+            for arm in (*students.arms, TEACHER)
         }
     ).T  # fmt: skip
 
@@ -220,31 +258,34 @@ def ahead(students: Students) -> list[str]:
 
 
 def cost(students: Students, windows: int = 8) -> pd.DataFrame:
-    """Teacher and student side by side, measured now on one thread: parameters, multiply-accumulates, speed."""
-    config, n = students.config, len(students.truth["test"].classes)
+    """Teacher and student side by side, measured now on one thread; NaN is not known.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns parameters, M multiply-accumulates a second of sound, seconds of sound per second, hours for a million
+        recordings of 10 s. A teacher's overlapping windows count only with the sound that each one adds.
+    """
+    config, n, teacher = students.config, len(students.truth["test"].classes), students.teacher.first.teacher
     model = build(config.model, n, sr=config.sr, clip_s=config.clip_s, **config.model_options).eval()
     waves = torch.as_tensor(np.random.default_rng(0).normal(0, 0.1, (windows, model.samples)).astype(np.float32))
-    threads, spent = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
-        told = teacher_cost(students.teacher, windows).iloc[0]
-        with torch.inference_mode():
-            for _ in range(4):  # the first one warms up
-                start = time.perf_counter()
-                model(waves)
-                spent.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
-    return pd.DataFrame(
-        {
-            "parameters": [told["parameters that hear"], float(count_parameters(model))],
-            "M multiply-accumulates a second of sound": [np.nan, count_macs(model) / 1e6 / model.clip_s],
-            "seconds of sound per second": [
-                told["seconds of sound per second"], windows * model.clip_s / min(spent[1:]),
-            ],
-        },
-        index=[f"teacher: {told.name}", f"student: {model.name}"],
-    )  # fmt: skip
+    spent = []
+    with one_thread(), torch.inference_mode():
+        heard = speed(teacher, windows)
+        for _ in range(4):  # the first one warms up
+            start = time.perf_counter()
+            model(waves)
+            spent.append(time.perf_counter() - start)
+    rows = {
+        f"teacher: {teacher.name}": (parameters(teacher), macs(teacher) / hop_s(teacher), heard),
+        f"student: {model.name}": (
+            float(count_parameters(model)), count_macs(model) / model.clip_s, windows * model.clip_s / min(spent[1:])
+        ),
+    }  # fmt: skip
+    columns = ["parameters", "M multiply-accumulates a second of sound", "seconds of sound per second"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table[columns[1]] /= 1e6
+    return table.assign(**{"hours for a million of 10 s": 1e7 / table[columns[2]] / 3600})
 
 
 def effects(students: Students, seed: int = 0) -> dict[str, Interval | None]:
@@ -253,7 +294,7 @@ def effects(students: Students, seed: int = 0) -> dict[str, Interval | None]:
     P1.5 is None where the teacher is not `SMALLER` times as large, or no class was ahead on validation.
     """
     rng = np.random.default_rng(seed)
-    by_arm = {arm: students.statistics(arm) for arm in STUDENTS}
+    by_arm = {arm: students.statistics(arm) for arm in (HUMAN, ZERO_SHOT, CORRECTED)}
     both = [stats.paired_bootstrap(by_arm[arm], by_arm[ZERO_SHOT], rng) for arm in (HUMAN, CORRECTED)]
     value, low, high = (float(np.min([getattr(one, name) for one in both])) for name in ("value", "low", "high"))
     found: dict[str, Interval | None] = {"P1.4": Interval(value, low, high, 0.95, both[0].n), "P1.5": None}
@@ -278,22 +319,27 @@ def claims(students: Students, data: str, scale: str, seed: int = 0) -> pd.DataF
     return pd.DataFrame(rows).set_index("id")
 
 
-def results(students: Students, summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[Any]:
-    """Rows of results.jsonl: mAP of each arm, and the effects behind the claims."""
+def results(
+    students: Students, summary: pd.DataFrame, quality: pd.DataFrame, spent: pd.DataFrame, ledger: pd.DataFrame,
+    data: str, scale: str,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of results.jsonl: mAP of each arm, the effects behind the claims, quality of training labels, and cost.
+
+    The tables are those of :func:`table`, :func:`label_quality`, :func:`cost` and :func:`claims`.
+    """
     seed = students.seeds[0] if len(students.seeds) == 1 else None
     about: dict[str, Any] = {"seed": seed, "data": data, "scale": scale}
-    measured = [(f"{EXPERIMENT}: students", item) for item in summary.to_dict("records")]
     told = ledger[ledger["value"].notna()]
+    measured = [(f"{EXPERIMENT}: students", item) for item in summary.to_dict("records")]
     measured += [
-        (str(name), {**item.to_dict(), "metric": "effect", "arm": CORRECTED}) for name, item in told.iterrows()
+        (str(name), {**item, "metric": "effect", "arm": CORRECTED}) for name, item in told.to_dict("index").items()
     ]
-    return [
-        row(
-            name,
-            item["arm"],
-            item["metric"],
-            Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"])),
-            **about,
-        )
-        for name, item in measured
-    ]
+    rows = []
+    for name, item in measured:
+        found = Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
+        rows.append(row(name, item["arm"], item["metric"], found, **about))
+    for what, shown, split in (("training labels", quality, "train"), ("cost", spent, "all")):
+        for arm, numbers in shown.to_dict("index").items():
+            for metric, value in numbers.items():
+                rows.append(row(f"{EXPERIMENT}: {what}", str(arm), str(metric), float(value), split=split, **about))
+    return rows

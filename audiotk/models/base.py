@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from audiotk.errors import AudiotkError
 from audiotk.features import check_wave
 
-__all__ = ["WaveformModel", "count_macs", "count_parameters", "macs_by_layer"]
+__all__ = ["WaveformModel", "count_macs", "count_parameters", "macs_by_layer", "macs_while"]
 
 Change = Callable[[Tensor], Tensor]
 
@@ -126,6 +126,22 @@ def count_macs(model: WaveformModel, samples: int | None = None) -> int:
 
 def macs_by_layer(model: WaveformModel, samples: int | None = None) -> dict[str, int]:
     """Multiply-accumulates of each convolution and dense layer, by module name; see `count_macs`."""
+    modes = {module: module.training for module in model.modules()}
+    wave = torch.zeros(1, model.samples if samples is None else samples, device=next(model.parameters()).device)
+
+    def hear() -> None:
+        with torch.no_grad():
+            model.eval()(wave)
+
+    try:
+        return macs_while(model, hear)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def macs_while(model: nn.Module, act: Callable[[], Any]) -> dict[str, int]:
+    """Multiply-accumulates of each convolution and dense layer of `model` while `act()` runs, by module name."""
     macs: dict[str, int] = {}
 
     def counter(name: str) -> Any:
@@ -136,14 +152,9 @@ def macs_by_layer(model: WaveformModel, samples: int | None = None) -> dict[str,
 
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(counter(name)) for name, layer in layers]
-    modes = {module: module.training for module in model.modules()}
     try:
-        device = next(model.parameters()).device
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, model.samples if samples is None else samples, device=device))
+        act()
     finally:
-        for module, training in modes.items():
-            module.training = training
         for hook in hooks:
             hook.remove()
     return macs

@@ -5,8 +5,8 @@
 >>> session.run(["scores"], {"waveform": waves})  # waves (n, samples) float32 at the model's rate -> (n, classes)
 
 An FFT is no operator that every runtime has, so the spectrum is computed by a convolution with sines and cosines.
-`audiotk.teachers.onnx.OnnxTagger` with ``normalise="none"`` reads such a file; classes, sample rate and length are in
-its metadata and in the file beside it, ``PATH.json``.
+`audiotk.teachers.onnx.OnnxTagger` with ``normalise="none"`` reads such a file. Classes, sample rate and length are in
+its metadata (``session.get_modelmeta().custom_metadata_map``, each value as JSON) and in ``PATH.json`` beside it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ def export_onnx(model: WaveformModel | Checkpoint | str | Path, path: str | Path
     """Write a model with its front end as ONNX: ``waveform`` (n, samples) float32 -> ``scores`` (n, classes) in [0, 1].
 
     Number and length of the waveforms are free (of RawCNN the length is `clip_s`). Scores differ from those of torch by
-    the rounding of float32: by less than 1e-4 for sound of 16 bits, whose noise floor lies above that rounding.
+    the rounding of float32: by less than 1e-4 for sound of 16 bits, whose noise floor lies above that rounding, and for
+    digital silence, which has none, by up to a few 1e-4 in ACDnet.
 
     Parameters
     ----------
     model
         A model, a checkpoint, or the path of one. A bare model knows no class names: they are numbers then.
     path
-        The file to write; the classes, sample rate and length go to ``PATH.json``.
+        The file to write; classes, sample rate (sr), length (clip_s) and model go into its metadata and ``PATH.json``.
 
     Returns
     -------
@@ -65,6 +66,7 @@ def export_onnx(model: WaveformModel | Checkpoint | str | Path, path: str | Path
     if not hasattr(whole.network, "front"):
         del free["waveform"][1]  # its mean over time is over what is left of `clip_s`
     path = Path(path)
+    about = {"classes": names, "sr": network.sr, "clip_s": network.clip_s, "model": network.name}
     with atomic(path) as draft, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch: its older exporter, and checks of shapes that become constants
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -72,10 +74,23 @@ def export_onnx(model: WaveformModel | Checkpoint | str | Path, path: str | Path
             whole, (wave,), str(draft), input_names=["waveform"], output_names=["scores"], dynamic_axes=free,
             opset_version=OPSET, dynamo=False,
         )  # fmt: skip
-    about = {"classes": names, "sr": network.sr, "clip_s": network.clip_s, "model": network.name}
+        with draft.open("ab") as file:  # a repeated field may follow at the end of a message of protobuf
+            file.write(b"".join(_property(key, json.dumps(value)) for key, value in about.items()))
     with atomic(path.with_name(f"{path.name}.json")) as draft:
         draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf8")
     return path
+
+
+def _property(key: str, value: str) -> bytes:
+    """One entry of a model's metadata as protobuf: field 14, metadata_props, of ONNX's ModelProto (key 1, value 2)."""
+
+    def field(number: int, content: bytes) -> bytes:
+        length, size = len(content), b""
+        while length > 127:
+            size, length = size + bytes([length & 127 | 128]), length >> 7
+        return bytes([number << 3 | 2]) + size + bytes([length]) + content
+
+    return field(14, field(1, key.encode()) + field(2, value.encode()))
 
 
 class _Whole(nn.Module):
