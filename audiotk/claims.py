@@ -197,7 +197,7 @@ def effect_text(item: Mapping[Any, Any]) -> str:
     """
     if pd.isna(item["value"]):
         return ""
-    digits = _digits(item, item["smallest_effect"], 3)
+    digits = min(6, _digits(item, item["smallest_effect"], 3))
     value, *ends = (f"{item[name]:+.{digits}f}" for name in NUMBERS if pd.notna(item[name]))
     if len(ends) < 2:
         return f"{value} [unbounded]"
