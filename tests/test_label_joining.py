@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,17 @@ def test_no_source_is_in_two_blocks_or_splits(tmp_path):
     assert len(set(block_of.values())) == 9  # 15 sources a split, 5 to a block
     again = polyphony.compose(dataset, {"train": 40, "val": 20, "test": 20}, tmp_path / "mixtures")
     pd.testing.assert_frame_equal(again.recordings, made.recordings)
+
+
+def test_a_source_that_cannot_be_read_is_left_out_and_told(tmp_path):
+    dataset = tones(tmp_path / "tones", per_class=6)
+    broken = Path(dataset.recordings["path"][0])
+    broken.write_bytes(broken.read_bytes()[:44])  # a header, and no sound behind it
+    mixed = polyphony.compose(dataset, {"train": 12, "val": 6, "test": 6}, tmp_path / "mixtures")
+    name = dataset.recordings["recording"][0]
+    assert len(mixed.recordings) == 24
+    assert not mixed.recordings["parts"].str.split("+").map(lambda parts: name in parts).any()
+    assert mixed.problems["path"].tolist() == [str(broken)]
 
 
 def test_mixtures_of_other_recordings_are_made_anew(tmp_path):

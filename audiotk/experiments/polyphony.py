@@ -190,9 +190,11 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
     class_of = of.drop_duplicates("recording").set_index("recording")["class_name"]
     seconds = round(float(dataset.recordings["duration_s"].median()), 1)
     plan: list[tuple[str, str, list[str], list[float]]] = []  # split, block, parts, their levels
+    heard = {split: _heard(dataset.part(split), seconds) for split in counts}
     for number, split in enumerate(counts):
         rng = np.random.default_rng([seed, number])
-        blocks = _blocks(dataset.part(split), rng)
+        recordings = dataset.part(split)
+        blocks = _blocks(recordings[recordings["recording"].isin(heard[split].segments["recording"])], rng)
         for k in range(counts[split]):
             names = _draw(blocks[k % len(blocks)], rng)
             levels = (10 ** (rng.normal(0, 2, len(names)) / 20)).tolist()
@@ -200,8 +202,7 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
     folder = folder / _digest(dataset.recordings, {name for *_, names, _ in plan for name in names}, seconds, plan)
     rows, present = [], []
     for split in counts:
-        recordings = dataset.part(split)
-        sound = dict(zip(recordings["recording"], _heard(recordings, seconds), strict=True))
+        sound = dict(zip(heard[split].segments["recording"], heard[split].waves, strict=True))
         for k, (_, block, names, levels) in enumerate(one for one in plan if one[0] == split):
             wave = np.sum([a * sound[name] for a, name in zip(levels, names, strict=True)], axis=0)
             name = f"{split}-{k:05d}"
@@ -224,7 +225,7 @@ def compose(dataset: Dataset, counts: Mapping[str, int], folder: Path, seed: int
         split=table.set_index("recording")["split"],
         classes=dataset.classes,
         sources=make_sources(truth="closed weak"),
-        problems=dataset.problems,
+        problems=pd.concat([dataset.problems, *(part.problems for part in heard.values())], ignore_index=True),
     )
 
 
@@ -251,9 +252,9 @@ def _draw(block: list[list[str]], rng: np.random.Generator) -> list[str]:
     return [block[k][rng.integers(len(block[k]))] for k in chosen]
 
 
-def _heard(recordings: pd.DataFrame, seconds: float) -> np.ndarray:
+def _heard(recordings: pd.DataFrame, seconds: float) -> Material:
     segments = make_segments(recordings["recording"], 0.0, recordings["duration_s"].clip(upper=seconds))
-    return np.asarray(read_segments(recordings, segments, SR, seconds).waves)  # (n, samples)
+    return read_segments(recordings, segments, SR, seconds)
 
 
 # --- data that are taken as they are ----------------------------------------------------------------------------------
