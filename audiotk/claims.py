@@ -201,7 +201,7 @@ def effect_text(item: Mapping[Any, Any]) -> str:
     value, *ends = (f"{item[name]:+.{digits}f}" for name in NUMBERS if pd.notna(item[name]))
     if len(ends) < 2:
         return f"{value} [unbounded]"
-    if item["low"] == item["high"]:
+    if np.isclose(item["low"], item["high"], rtol=0, atol=1e-9):
         return f"{value} {'no spread' if item['sampled'] else 'exact'}"
     return f"{value} [{', '.join(ends)}]"
 
