@@ -20,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from audiotk import audio
+from audiotk.claims import effect_text
+from audiotk.stats import claims as ledger
 
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#1f2933", "#9aa5b1", "#2f6fde", "#e07b00", "#1c8a5a", "#c93535"
 ARM_COLOURS = (BLUE, ORANGE, "#8b5cf6", "#d9a441", "#a15c2f", GREEN)
@@ -309,16 +311,17 @@ def claims(table: pd.DataFrame) -> Any:
 
     colours = {"reproduced": GREEN, "not reproduced": RED}
     left = "text-align:left;white-space:normal"
+    about = ledger()[["smallest_effect", "sampled"]].to_dict("index")
     lines = []
     for name, item in table.iterrows():
-        ours = "–" if pd.isna(item["value"]) else f"{item['value']:+.3f}"
-        ends = "" if pd.isna(item["low"]) else f"[{item['low']:+.3f}, {item['high']:+.3f}]"
+        known = about.get(str(name), {"smallest_effect": 0.0, "sampled": True})
+        ours, _, ends = effect_text({**known, **item.to_dict()}).partition(" ")
         verdict = str(item["verdict"])
         claim, effect = html.escape(str(item["claim"])), html.escape(str(item["effect"]))
         lines.append(
             f'<tr><th scope="row">{html.escape(str(name))}</th>'
             f'<td style="{left}">{claim}<br><small>{effect}</small></td>'
-            f'<td style="white-space:nowrap"><b>{ours}</b><br><small>{ends}</small></td>'
+            f'<td style="white-space:nowrap"><b>{ours or "–"}</b><br><small>{ends}</small></td>'
             f'<td style="{left};font-weight:600;color:{colours.get(verdict, ORANGE)}">{html.escape(verdict)}</td></tr>'
         )
     head = "".join(f'<th style="text-align:left">{text}</th>' for text in ("", "claim", "ours, 95 %", "verdict"))

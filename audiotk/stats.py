@@ -120,7 +120,8 @@ def paired_bootstrap(
     rng, n_boot, level
         As for `bootstrap`.
     relative
-        Divide the difference by the baseline's mean: -0.5 = half of the baseline.
+        Divide the difference by the baseline's mean: -0.5 = half of the baseline. Numbers that are never negative
+        cannot fall below -1.
 
     Raises
     ------
@@ -146,6 +147,8 @@ def paired_bootstrap(
     da, db = (deviation * ours).sum(axis=1), (deviation * theirs).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):  # the seeds' part of a ratio is linearised: db is heavy-tailed
         effect = (a - b) / b + (da - a / b * db) / b if relative else a - b + da - db
+    if relative and min(ours.min(), theirs.min()) >= 0:
+        effect = np.maximum(effect, -1.0)  # what is never negative cannot fall by more than all of it
     return _interval(float(effect[0]), effect[1:], level, n)
 
 

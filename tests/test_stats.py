@@ -158,6 +158,12 @@ def test_relative_effect() -> None:
     arm, baseline = ({s: mean_of(np.full(10, v)) for s, v in enumerate(x)} for x in ((1, 2.0, 3), (2, 4.0, 6)))
     exact = stats.paired_bootstrap(arm, baseline, np.random.default_rng(0), relative=True)
     assert [exact.value, exact.low, exact.high] == pytest.approx([-0.5] * 3)  # half in every seed, however they differ
+    far = ({s: mean_of(np.full(10, v)) for s, v in enumerate(x)} for x in ((0.0, 0.1, 0.6), (0.9, 0.5, 0.8)))
+    assert (
+        stats.paired_bootstrap(*far, np.random.default_rng(0), relative=True).low == -1.0
+    )  # no further than all of it
+    below = ({s: mean_of(np.full(10, v)) for s, v in enumerate(x)} for x in ((-3.0, -2.0, -1.0), (1.0, 1.1, 1.2)))
+    assert stats.paired_bootstrap(*below, np.random.default_rng(0), relative=True).value < -2  # a number that may be
     nothing = {0: mean_of(np.zeros(10))}
     assert np.isnan(stats.paired_bootstrap(one, nothing, np.random.default_rng(0), relative=True).low)
 

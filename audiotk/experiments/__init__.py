@@ -204,7 +204,9 @@ def train_tasks(
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", max_nbytes="1M")
     calls = (joblib.delayed(_train_one)(*tasks[i], folders[i], val, dict(score_on)) for i in order)
     results: dict[tuple[str, int], dict[str, pd.DataFrame]] = {}
-    for i, scores in zip(order, tqdm(parallel(calls), total=len(tasks), desc="training runs"), strict=True):
+    for i, scores in zip(
+        order, tqdm(parallel(calls), total=len(tasks), desc="training runs", disable=len(tasks) < 2), strict=True
+    ):
         results[tasks[i][0].name, tasks[i][1]] = scores
     return {(arm.name, seed): results[arm.name, seed] for arm, seed in tasks}
 
