@@ -205,7 +205,7 @@ def test_paper_scale_is_that_of_notebooks_05_and_06():
     assert asdict(students.recipe("paper", 10.0)) == asdict(
         TrainConfig(
             model="acdnet", clip_s=10.0, epochs=600, epoch_size=10_000, lr=1e-4, schedule="plateau",
-            plateau_epochs=150, stop_after=300, mix="join", sequences={}, workers=4,
+            plateau_epochs=150, mix="join", sequences={}, workers=4,
         )
     )  # fmt: skip
 
