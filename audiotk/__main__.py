@@ -9,6 +9,7 @@ from pathlib import Path
 from audiotk import __version__
 from audiotk.claims_command import add_parser as add_claims
 from audiotk.errors import AudiotkError
+from audiotk.notebook_arguments import add_notebooks, parameters_of
 from audiotk.plan_command import add_parser as add_plan
 from audiotk.relabel_command import add_parser as add_relabel
 from audiotk.score_command import add_parser as add_score
@@ -87,12 +88,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=RUN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("paths", nargs="+", type=Path, metavar="NOTEBOOK", help="a notebook, or a folder of them")
-    run.add_argument(
-        "-p", nargs=2, action="append", default=[], dest="parameters", metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebooks; may be repeated",
-    )  # fmt: skip
-    run.add_argument("--scale", choices=("smoke", "demo", "paper"), help="short for -p scale SCALE")
+    add_notebooks(run)
     run.add_argument(
         "--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME of the first notebook)"
     )
@@ -146,16 +142,14 @@ def _run(arguments: argparse.Namespace) -> int:
     from audiotk.report import write_report
     from audiotk.runs import run_notebooks
 
-    parameters = dict(arguments.parameters)
-    if len(parameters) < len(arguments.parameters):
-        raise AudiotkError("a parameter is given twice; say each -p NAME VALUE once")
-    if arguments.scale is not None:
-        if "scale" in parameters:
-            raise AudiotkError("scale is given twice, by --scale and by -p scale; say it once")
-        parameters["scale"] = arguments.scale
     out = arguments.out or Path("runs") / arguments.paths[0].resolve().stem
     entries = run_notebooks(
-        arguments.paths, out, parameters, jobs=arguments.jobs, resume=not arguments.force, progress=not arguments.quiet
+        arguments.paths,
+        out,
+        parameters_of(arguments),
+        jobs=arguments.jobs,
+        resume=not arguments.force,
+        progress=not arguments.quiet,
     )
     report = write_report(out)
     fine = ("finished", "not applicable")

@@ -1,4 +1,4 @@
-"""``audiotk plan``: check data and settings of notebooks in seconds, and say what running them will cost.
+"""``audiotk plan``: check data and settings of notebooks, and say what running them will cost.
 
 Imports what is heavy only when it works, so that asking for help is quick.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from audiotk.errors import AudiotkError, NotForThisData
+from audiotk.notebook_arguments import add_notebooks, parameters_of
 
 EPILOG = """\
 Labels are read whole, a few recordings of each split are read, and each kind of training is timed for a few steps on
-noise. Hours are those of this machine, one training after the other; run it where you mean to train. Nothing is
-written.
+noise. Hours are those of this machine, one training after the other; run it where you mean to train. No run
+folder is written; embedded recordings that 09 needs go to the cache.
 
 examples:
   audiotk plan notebooks                                  the embedded data, at scale "demo"
@@ -31,16 +31,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "plan",
         help="check data and settings of notebooks, and say what running them will cost",
-        description="Check data and settings of notebooks in seconds, and say what running them will cost here.",
+        description="Check data and settings of notebooks, train nothing, and say what running them will cost here.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="NOTEBOOK", help="a notebook, or a folder of them")
-    parser.add_argument(
-        "-p", nargs=2, action="append", default=[], dest="parameters", metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebooks; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--scale", choices=("smoke", "demo", "paper"), help="short for -p scale SCALE")
+    add_notebooks(parser)
     parser.set_defaults(call=_plan)
 
 
@@ -48,12 +43,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     from audiotk.experiments.plans import costs, machine, plan
     from audiotk.runs import notebook_values
 
-    given = [*arguments.parameters, *([("scale", arguments.scale)] if arguments.scale else [])]
-    parameters = dict(given)
-    if len(parameters) < len(given):
-        raise AudiotkError("a parameter is given twice; say each -p NAME VALUE once, and the scale by -p or by --scale")
     bad, hours = 0, 0.0
-    for name, values in notebook_values(arguments.paths, parameters).items():
+    for name, values in notebook_values(arguments.paths, parameters_of(arguments)).items():
         try:
             found = plan(name, values)
         except NotForThisData as err:

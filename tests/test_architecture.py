@@ -28,7 +28,8 @@ LAYERS = (
     {"augment", "embed", "experiments", "features", "losses", "models", "scoring", "search", "teachers", "train"},
     {
         "agreement_figures", "claim_figures", "coverage_figures", "doctor", "figures", "ghost_figures", "kernels",
-        "label_figures", "paper_figures", "render", "report", "runs", "transfer_figures", "trees", "widgets",
+        "label_figures", "notebook_arguments", "paper_figures", "render", "report", "runs", "transfer_figures", "trees",
+        "widgets",
     },
     {"__main__", "claims_command", "plan_command", "relabel_command", "score_command", "store_command"},
 )  # fmt: skip
