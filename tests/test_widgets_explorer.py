@@ -154,6 +154,7 @@ def test_the_bound_holds_for_a_listener_who_hears_two_pages() -> None:
 
 def test_hear_promote_and_undo_are_in_the_store(make: Make) -> None:
     explorer = make()
+    suggested = explorer.clusters.set_index("cluster")["theme"][1]
     sample = explorer.select(cluster=1)
     assert len(sample) == PAGE
     assert (sample["verdict"] == "").all()
@@ -183,6 +184,7 @@ def test_hear_promote_and_undo_are_in_the_store(make: Make) -> None:
     assert set(told["promotion"]) == {name}
     assert mining.promotions(explorer.store)["note"].tolist() == ["a fan"]
     row = explorer.clusters.set_index("cluster").loc[1]
+    assert row["theme"] == "neg_hard" != suggested  # the table says what the cluster is now
     assert row["promoted"] == len(expected)
     assert explorer.promote("neg_hard") == name  # the same again is the same promotion, as after a lost answer
     assert len(explorer.store.promotions()) == len(told)

@@ -51,9 +51,9 @@ class Clusters:
             raise AudiotkError(f"explorer: there is no cluster {cluster!r} of false positives; there is {known}")
         return rows
 
-    def theme(self, cluster: int) -> str:
-        """The theme that is suggested of a cluster."""
-        return next(str(row["theme"]) for row in self._known if row["cluster"] == cluster)
+    def theme(self, cluster: int, ledger: Ledger) -> str:
+        """The theme that (most of) a cluster is promoted to, else the one that is suggested."""
+        return next(str(row["theme"]) for row in self.rows(ledger, None, None, {cluster}))
 
     def of(self, row: int) -> int:
         """The cluster of a point."""
@@ -76,12 +76,15 @@ class Clusters:
             if at in keys and self._false[row]:
                 is_random = row in shown or (said.key, said.why) == (keys[at], "random")
                 told.setdefault(at, []).append((said.word, is_random))
-        promoted, firing = self._count(ledger.theme > 0), None if still is None else self._count(still)
+        by_theme = np.stack([self._count(ledger.theme == code) for code in range(1, len(mining.THEMES) + 1)])
+        promoted, firing = by_theme.sum(axis=0), None if still is None else self._count(still)
         found = []
         for one in known:
             bound = counted(told.get(one["cluster"], []))
             place = int(np.searchsorted(self._codes, one["cluster"]))
             about = {name: one[name] for name in ("cluster", "size", "class_name", "theme")}
+            if promoted[place]:
+                about["theme"] = mining.THEMES[int(by_theme[:, place].argmax())]
             about |= {"heard": bound.heard, "right": bound.right, "purity_low": bound.low if bound.heard else math.nan}
             about |= {"promoted": int(promoted[place]), "still": math.nan if firing is None else float(firing[place])}
             found.append(about)

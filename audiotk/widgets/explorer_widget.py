@@ -210,7 +210,7 @@ class ExplorerWidget(CardsWidget):
         facts["classes"] = [[str(name), int(count)] for name, count in classes.head(3).items()]
         facts["devices"] = [str(name) for name in mine["device"].value_counts().index[:2] if name]
         one = selection.cluster
-        theme = mine["theme"].mode().iloc[0] if one is None else explorer._clusters.theme(one)
+        theme = mine["theme"].mode().iloc[0] if one is None else explorer._clusters.theme(one, explorer._ledger)
         told = {"key": selection.key, "name": selection.name, "cluster": one, "size": len(mine)}
         told |= {"drawn": selection.drawn, "theme": theme, "rows": to_bits(bits), **_plain(facts)}
         rows = explorer.sample[["point", "why", "verdict", *TOLD]].to_dict("records")

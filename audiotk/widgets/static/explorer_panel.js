@@ -154,7 +154,6 @@ function fillTable(app) {
     setText(cells[1], row.cluster < 0 ? "unassigned" : String(row.cluster));
     setText(cells[2], row.class_name);
     setText(cells[3], row.size.toLocaleString("en"));
-    setText(cells[4], row.theme);
     const line = make("tr", { "data-cluster": row.cluster }, ...cells);
     line.addEventListener("pointerdown", (event) => event.preventDefault());
     line.addEventListener("click", () => { app.focus(); chooseCluster(app, row.cluster); });
@@ -170,6 +169,7 @@ function paintTable(app) {
   for (const row of app.clusters) {
     const { line, cells, swatch } = app.lines.get(row.cluster);
     swatch.style.background = clusterColour(app, row.cluster);
+    setText(cells[4], row.theme);
     setText(cells[5], row.heard ? `${row.right}/${row.heard}` : "");
     setText(cells[6], row.purity_low === null ? "" : share(row.purity_low));
     setText(cells[7], row.promoted ? `${row.promoted.toLocaleString("en")}` : "");
