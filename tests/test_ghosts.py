@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from audiotk import audio, ghost_figures, mining
-from audiotk.experiments import ghost_sounds, ghosts, real_ghosts, silence_energy
+from audiotk.experiments import ghost_claims, ghost_sounds, ghosts, real_ghosts, silence_energy
 from audiotk.experiments.ghosts import Ghosts
 from audiotk.tables import AudiotkError
 
@@ -70,20 +70,23 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
     assert outcome.scores[ghost_sounds.OUTPUTS, 9].equals(mined[0].scores["test"]), "the loop left it as it was"
     assert not outcome.scores[ghost_sounds.OUTPUTS, 0].equals(mined[0].scores["test"])
     assert arms == {ghost_sounds.RAW, ghost_sounds.OUTPUTS, ghost_sounds.ZEROS, ghost_sounds.RANDOM, ghost_sounds.CLEAN}
+    fires = (mined[0].scores["val"][parts.classes] > mined[0].thresholds).any(axis=1)
+    silent = (parts.truth["val"].frame() == 0).all(axis=1)
+    assert outcome.quiet[ghost_sounds.RAW] == pytest.approx(fires[silent].mean()), "of validation, not of test"
     epochs = {len((path / "history.jsonl").read_text().splitlines()) for path in (out / "runs").iterdir()}
     assert epochs == {parts.epochs}
     summary = ghosts.table(outcome.found)
     assert set(ghosts.wide(summary).columns) <= set(ghosts.SHOWN)
-    ledger = ghost_sounds.claims(parts, outcome, ghost_sounds.repeatability(parts, mined), "embedded", "smoke")
+    ledger = ghost_claims.claims(parts, outcome, ghost_claims.repeatability(parts, mined), "embedded", "smoke")
     assert ledger.index.tolist() == ["B2.1", "B2.2", "B2.3"]
     assert not set(ledger["verdict"]) & {"reproduced", "not reproduced"}, "smoke decides nothing"
-    assert len(ghost_sounds.result_rows(summary, ledger, "embedded", "smoke")) >= len(summary)
+    assert len(ghost_claims.result_rows(summary, ledger, outcome, "embedded", "smoke")) >= len(summary)
     assert ghost_sounds.promotion_quality(parts, mined, out)["promoted"].tolist() == [
         mining.promoted(ghosts.store_of(out, 0), parts.door)[0]["segment"].nunique()
     ]
     for figure in (
         ghost_figures.clusters(ghost_sounds.clusters(parts, mined[0])),
-        ghost_figures.by_level(ghost_sounds.levels(parts, outcome)),
+        ghost_figures.by_level(ghost_claims.levels(parts, outcome)),
         ghost_figures.floors(parts.floors),
         ghost_figures.changes({ghosts.QUIET: ghosts.changes(outcome.found, ghost_sounds.RAW, ghosts.QUIET)}, 0.2),
     ):
@@ -108,6 +111,18 @@ def test_promoted_segments_are_a_quarter_of_what_is_drawn_and_held_out_ones_neve
     assert len(outputs) == len(zeros) == len(random)
 
 
+def test_the_way_of_promotion_is_the_one_that_fires_less():
+    def outcome(**quiet):
+        return ghost_sounds.Outcome({}, {}, {}, {}, pd.Series(quiet, dtype=float), pd.DataFrame())
+
+    assert outcome(**{ghost_sounds.RAW: 0.1, ghost_sounds.OUTPUTS: 0.3, ghost_sounds.ZEROS: 0.2}).way == (
+        ghost_sounds.ZEROS
+    )
+    assert outcome(**{ghost_sounds.OUTPUTS: 0.2, ghost_sounds.ZEROS: 0.2}).way == ghost_sounds.OUTPUTS
+    assert outcome(**{ghost_sounds.OUTPUTS: np.nan, ghost_sounds.ZEROS: np.nan}).way == ghost_sounds.OUTPUTS
+    assert outcome(**{ghost_sounds.RAW: 0.1}).way == ""
+
+
 def test_nothing_found_still_ends_with_a_table(parts, tmp_path):
     silent = {part: pd.DataFrame(0.1, parts_of.segments["segment"], [*parts.classes, *mining.THEMES])
               for part, parts_of in (("val", parts.val), ("pool", parts.pool), ("test", parts.test))}  # fmt: skip
@@ -122,7 +137,7 @@ def test_nothing_found_still_ends_with_a_table(parts, tmp_path):
     assert ghost_figures.clusters(ghost_sounds.clusters(parts, nothing)).axes
     outcome = ghost_sounds.train_again(parts, [nothing], tmp_path, jobs=1)
     assert {arm for arm, _ in outcome.scores} == {ghost_sounds.RAW, ghost_sounds.CLEAN}
-    ledger = ghost_sounds.claims(parts, outcome, ghost_sounds.repeatability(parts, [nothing]), "embedded", "smoke")
+    ledger = ghost_claims.claims(parts, outcome, ghost_claims.repeatability(parts, [nothing]), "embedded", "smoke")
     assert ledger.loc[["B2.2", "B2.3"], "verdict"].tolist() == ["needs data we lack"] * 2
     assert not ghosts.wide(ghosts.table(outcome.found)).empty
 

@@ -1,15 +1,16 @@
 """What the notebooks call: sound and labels of a data set as training material, and arms trained over seeds.
 
 One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audiotk.experiments.label_segments`, 02
-:mod:`~audiotk.experiments.clip_or_range`, 03 :mod:`~audiotk.experiments.ghost_sounds` and 04
-:mod:`~audiotk.experiments.silence_energy` (both on :mod:`~audiotk.experiments.ghosts`, with real sound from
-:mod:`~audiotk.experiments.real_ghosts`), 05 :mod:`~audiotk.experiments.label_joining` and 06
-:mod:`~audiotk.experiments.label_correction` (both on :mod:`~audiotk.experiments.polyphony`), 07
-:mod:`~audiotk.experiments.zero_shot` and :mod:`~audiotk.experiments.zero_shot_students` (with
-:mod:`~audiotk.experiments.zero_shot_cost`), 08 :mod:`~audiotk.experiments.audioset_relabeling`, 09
-:mod:`~audiotk.experiments.transfer`, with its networks in :mod:`~audiotk.experiments.transfer_training` and its tables
-in :mod:`~audiotk.experiments.transfer_tables`. Notebooks 08 and 09 share :mod:`~audiotk.experiments.hierarchies` (their
-data), and 08 also has :mod:`~audiotk.experiments.rule_quality`.
+:mod:`~audiotk.experiments.clip_or_range`, 03 :mod:`~audiotk.experiments.ghost_sounds` (with
+:mod:`~audiotk.experiments.ghost_claims`) and 04 :mod:`~audiotk.experiments.silence_energy` (both on
+:mod:`~audiotk.experiments.ghosts`, with real sound from :mod:`~audiotk.experiments.real_ghosts`), 05
+:mod:`~audiotk.experiments.label_joining` and 06 :mod:`~audiotk.experiments.label_correction` (both on
+:mod:`~audiotk.experiments.polyphony`), 07 :mod:`~audiotk.experiments.zero_shot` and
+:mod:`~audiotk.experiments.zero_shot_students` (with :mod:`~audiotk.experiments.zero_shot_cost`), 08
+:mod:`~audiotk.experiments.audioset_relabeling`, 09 :mod:`~audiotk.experiments.transfer`, with its networks in
+:mod:`~audiotk.experiments.transfer_training` and its tables in :mod:`~audiotk.experiments.transfer_tables`. Notebooks
+08 and 09 share :mod:`~audiotk.experiments.hierarchies` (their data), and 08 also has
+:mod:`~audiotk.experiments.rule_quality`.
 """
 
 from __future__ import annotations

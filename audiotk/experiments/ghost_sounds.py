@@ -18,7 +18,6 @@ knows the truth: he finds the errors of the log that he hears, and the rest of a
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,11 +26,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from audiotk import embed, energy, labels, mining, stats
-from audiotk.errors import AudiotkError
+from audiotk import embed, labels, mining
 from audiotk.experiments import Arm, Material, read_segments, run_folder, train_tasks
 from audiotk.experiments.ghosts import (
-    QUIET,
     SHARE,
     SR,
     WINDOW_S,
@@ -41,13 +38,11 @@ from audiotk.experiments.ghosts import (
     config,
     joined,
     measures,
-    results,
     store_of,
     thresholds,
     with_concepts,
 )
 from audiotk.models.checkpoints import load_checkpoint
-from audiotk.resample import Statistic
 from audiotk.store import open_store
 from audiotk.tables import Labels
 
@@ -61,8 +56,7 @@ MEMBERS = 5  # of a cluster at least
 LOG_ERRORS = 0.1  # of the pool's true detections are called false
 EVENTFUL = 0.1  # share of the heard members with any event up to which a cluster is silence or ambience
 LISTENER = "simulated"
-FOLDS = 4  # halvings of the groups for the stability of clusters
-CLAIMED = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{OUTPUTS} minus {RAW}"}
+WAYS = (OUTPUTS, ZEROS)  # in which promoted segments enter training
 
 
 @dataclass(frozen=True)
@@ -91,13 +85,23 @@ class Mined:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All arms: (arm, seed) -> scores of the test segments, and what they measure."""
+    """All arms: (arm, seed) -> scores of the test segments, and what they measure.
+
+    `quiet` is the share of the *validation* segments without event that fire, by arm (mean over seeds); `way` is that
+    of `WAYS` in which fewer do, "" where nothing was promoted.
+    """
 
     scores: Mapping[tuple[str, int], pd.DataFrame]
     thresholds: Mapping[tuple[str, int], pd.Series]
     pool: Mapping[tuple[str, int], pd.DataFrame]  # scores of the pool
     found: Found
+    quiet: pd.Series
     promotions: pd.DataFrame = field(repr=False)
+
+    @property
+    def way(self) -> str:
+        both = [way for way in WAYS if way in self.quiet]
+        return min(both, key=lambda way: np.nan_to_num(self.quiet[way], nan=np.inf), default="")
 
 
 def mine(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None = None) -> list[Mined]:
@@ -241,7 +245,10 @@ def train_again(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path, jobs: i
     ]
     table = pd.concat(every, ignore_index=True) if every else pd.DataFrame(columns=[*mining.PROMOTION_COLUMNS, "seed"])
     test, pool = ({key: told[key][part] for key in keys} for part in ("test", "pool"))
-    return Outcome(test, limits, pool, found, table)
+    nothing = ghosts.kinds_of(ghosts.val, "val").notna()
+    fires = {key: (told[key]["val"][ghosts.classes] > limits[key]).any(axis=1)[nothing].mean() for key in keys}
+    quiet = pd.Series(fires).groupby(level=0).mean()
+    return Outcome(test, limits, pool, found, quiet, table)
 
 
 def _promoted_arms(ghosts: Ghosts, base: Arm, mined: Mined, out: str | Path) -> list[Arm]:
@@ -292,9 +299,9 @@ def _runs(out: str | Path) -> Path:
 
 
 def show_after(explorer: Any, ghosts: Ghosts, outcome: Outcome, seed: int) -> None:
-    """Tell an explorer which of its points still fire after retraining (arm `OUTPUTS`, else nothing changes)."""
-    if (OUTPUTS, seed) in outcome.pool:
-        explorer.after(outcome.pool[OUTPUTS, seed][ghosts.classes], outcome.thresholds[OUTPUTS, seed])
+    """Tell an explorer which of its points still fire after retraining (the better way, if anything was promoted)."""
+    if (outcome.way, seed) in outcome.pool:
+        explorer.after(outcome.pool[outcome.way, seed][ghosts.classes], outcome.thresholds[outcome.way, seed])
 
 
 def promotion_quality(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path) -> pd.DataFrame:
@@ -319,82 +326,3 @@ def promotion_quality(ghosts: Ghosts, mined: Sequence[Mined], out: str | Path) -
         row = {"seed": one.seed, "promoted": promoted, "wrong": wrong, "unsure": promoted - wrong - right}
         rows.append({**row, "precision": right / max(1, right + wrong)})
     return pd.DataFrame(rows, columns=["seed", "promoted", "wrong", "unsure", "precision"])
-
-
-# --- claims -----------------------------------------------------------------------------------------------------------
-
-
-def concentration(ghosts: Ghosts, outcome: Outcome) -> dict[str, dict[int, Statistic]]:
-    """B2.1: the share of false positives, and of absent audio, that lies on low-information audio, of each seed."""
-    low = energy.low_information(ghosts.sound, ghosts.floor_dbfs(ghosts.test))
-    pairs: dict[str, dict[int, Statistic]] = {"false positives": {}, "absent audio": {}}
-    for (arm, seed), scores in outcome.scores.items():
-        if arm == RAW:
-            both = mining.concentration(
-                scores[ghosts.classes], ghosts.truth["test"], low, outcome.thresholds[arm, seed], ghosts.test.unit
-            )
-            pairs["false positives"][seed], pairs["absent audio"][seed] = both
-    return pairs
-
-
-def levels(ghosts: Ghosts, outcome: Outcome, seed: int | None = None) -> pd.DataFrame:
-    """Figures of B2.1: how often each class fires where it is absent, by level; see :func:`audiotk.mining.by_level`."""
-    seed = min(key[1] for key in outcome.scores) if seed is None else seed
-    scores, limits = outcome.scores[RAW, seed][ghosts.classes], outcome.thresholds[RAW, seed]
-    return mining.by_level(scores, ghosts.truth["test"], ghosts.sound, limits)
-
-
-def repeatability(ghosts: Ghosts, mined: Sequence[Mined]) -> dict[str, dict[int, Statistic]]:
-    """B2.2: adjusted Rand index of clusters found in halves of the groups, by set of rows and seed.
-
-    False positives, true ones, and the nulls of :func:`audiotk.embed.compare`. Seeds whose model makes
-    too few of either are left out.
-    """
-    found: dict[str, dict[int, Statistic]] = {}
-    units = pd.Index(ghosts.pool.segments["group"].unique())
-    for one in mined:
-        single = ~one.false_positives.duplicated(
-            "segment"
-        ).to_numpy()  # a segment that fires for two classes counts once
-        vectors, groups = one.vectors[single], one.false_positives["group"].to_numpy()[single]
-        if min(len(set(groups)), len(set(one.positive_groups))) < 4:
-            continue
-        rng = np.random.default_rng([one.seed, 6])
-        options: dict[str, Any] = {"splits": FOLDS, "min_size": MEMBERS, "units": units}
-        try:
-            sets = embed.compare(vectors, groups, one.positives, one.positive_groups, rng, **options)
-        except AudiotkError as err:
-            warnings.warn(f"seed {one.seed} says nothing of B2.2: {err}", stacklevel=2)
-            continue
-        for name, stability in sets.items():
-            found.setdefault(name, {})[one.seed] = stability.repeatable
-    return found
-
-
-def claims(
-    ghosts: Ghosts,
-    outcome: Outcome,
-    repeatable: Mapping[str, Mapping[int, Statistic]],
-    data: str,
-    scale: str,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Claims B2.1 to B2.3 with effect, interval and verdict; index id."""
-    rng = np.random.default_rng(seed)
-    low = concentration(ghosts, outcome)
-    effects: dict[str, stats.Interval | None] = {
-        "B2.1": stats.paired_bootstrap(low["false positives"], low["absent audio"], rng)
-    }
-    false, null = (repeatable.get(name, {}) for name in ("false positives", "unclustered"))
-    effects["B2.2"] = stats.paired_bootstrap(false, null, rng) if false and null else None
-    arms = outcome.found.get(QUIET, {})
-    same = OUTPUTS in arms and set(arms[OUTPUTS]) == set(arms[RAW])
-    effects["B2.3"] = stats.paired_bootstrap(arms[OUTPUTS], arms[RAW], rng, relative=True) if same else None
-    seeds = dict.fromkeys(effects, len(low["false positives"])) | {"B2.2": len(false)}
-    rows = [stats.claim_row(name, effect, data, scale, seeds[name]) for name, effect in effects.items()]
-    return pd.DataFrame(rows).set_index("id")
-
-
-def result_rows(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
-    """Rows of results.jsonl."""
-    return results(EXPERIMENT, summary, ledger, CLAIMED, data, scale)

@@ -282,7 +282,8 @@ class ClusterExplorer(Plain):
         -------
         DataFrame
             cluster, size, class_name (the most frequent), theme (suggested; once promoted, to which), heard,
-            right, purity_low (lower bound; see :attr:`purity`), promoted (members), still (that fire after :meth:`after`; NaN before it).
+            right, purity_low (lower bound; see :attr:`purity`), promoted (members), still (that fire after
+            :meth:`after`; NaN before it).
         """
         with self.lock:
             return self._clusters.table(self._ledger, self.selection, self.still)

@@ -1,0 +1,101 @@
+"""What notebook 03 says of claims B2.1 to B2.3: where false positives lie, whether clusters repeat, what promotion did.
+
+Promoted segments can enter training in two ways (:mod:`audiotk.experiments.ghost_sounds`). B2 does not say which, so
+B2.3 is about the one that fires less where nothing is heard on *validation*.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiotk import embed, energy, mining, stats
+from audiotk.errors import AudiotkError
+from audiotk.experiments.ghost_sounds import EXPERIMENT, MEMBERS, RAW, Mined, Outcome
+from audiotk.experiments.ghosts import QUIET, Ghosts, results
+from audiotk.resample import Statistic
+
+FOLDS = 4  # halvings of the groups for the stability of clusters
+
+
+def concentration(ghosts: Ghosts, outcome: Outcome) -> dict[str, dict[int, Statistic]]:
+    """B2.1: the share of false positives, and of absent audio, that lies on low-information audio, of each seed."""
+    low = energy.low_information(ghosts.sound, ghosts.floor_dbfs(ghosts.test))
+    pairs: dict[str, dict[int, Statistic]] = {"false positives": {}, "absent audio": {}}
+    for (arm, seed), scores in outcome.scores.items():
+        if arm == RAW:
+            both = mining.concentration(
+                scores[ghosts.classes], ghosts.truth["test"], low, outcome.thresholds[arm, seed], ghosts.test.unit
+            )
+            pairs["false positives"][seed], pairs["absent audio"][seed] = both
+    return pairs
+
+
+def levels(ghosts: Ghosts, outcome: Outcome, seed: int | None = None) -> pd.DataFrame:
+    """Figures of B2.1: how often each class fires where it is absent, by level; see :func:`audiotk.mining.by_level`."""
+    seed = min(key[1] for key in outcome.scores) if seed is None else seed
+    scores, limits = outcome.scores[RAW, seed][ghosts.classes], outcome.thresholds[RAW, seed]
+    return mining.by_level(scores, ghosts.truth["test"], ghosts.sound, limits)
+
+
+def repeatability(ghosts: Ghosts, mined: Sequence[Mined]) -> dict[str, dict[int, Statistic]]:
+    """B2.2: adjusted Rand index of clusters found in halves of the groups, by set of rows and seed.
+
+    False positives, true ones, and the nulls of :func:`audiotk.embed.compare`. Seeds whose model makes
+    too few of either are left out.
+    """
+    found: dict[str, dict[int, Statistic]] = {}
+    units = pd.Index(ghosts.pool.segments["group"].unique())
+    for one in mined:
+        single = ~one.false_positives.duplicated(
+            "segment"
+        ).to_numpy()  # a segment that fires for two classes counts once
+        vectors, groups = one.vectors[single], one.false_positives["group"].to_numpy()[single]
+        if min(len(set(groups)), len(set(one.positive_groups))) < 4:
+            continue
+        rng = np.random.default_rng([one.seed, 6])
+        options: dict[str, Any] = {"splits": FOLDS, "min_size": MEMBERS, "units": units}
+        try:
+            sets = embed.compare(vectors, groups, one.positives, one.positive_groups, rng, **options)
+        except AudiotkError as err:
+            warnings.warn(f"seed {one.seed} says nothing of B2.2: {err}", stacklevel=2)
+            continue
+        for name, stability in sets.items():
+            found.setdefault(name, {})[one.seed] = stability.repeatable
+    return found
+
+
+def claims(
+    ghosts: Ghosts,
+    outcome: Outcome,
+    repeatable: Mapping[str, Mapping[int, Statistic]],
+    data: str,
+    scale: str,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Claims B2.1 to B2.3 with effect, interval and verdict; index id."""
+    rng = np.random.default_rng(seed)
+    low = concentration(ghosts, outcome)
+    effects: dict[str, stats.Interval | None] = {
+        "B2.1": stats.paired_bootstrap(low["false positives"], low["absent audio"], rng)
+    }
+    false, null = (repeatable.get(name, {}) for name in ("false positives", "unclustered"))
+    effects["B2.2"] = stats.paired_bootstrap(false, null, rng) if false and null else None
+    arms, way = outcome.found.get(QUIET, {}), outcome.way
+    same = way in arms and set(arms[way]) == set(arms[RAW])
+    effects["B2.3"] = stats.paired_bootstrap(arms[way], arms[RAW], rng, relative=True) if same else None
+    seeds = dict.fromkeys(effects, len(low["false positives"])) | {"B2.2": len(false)}
+    rows = [stats.claim_row(name, effect, data, scale, seeds[name]) for name, effect in effects.items()]
+    return pd.DataFrame(rows).set_index("id")
+
+
+def result_rows(
+    summary: pd.DataFrame, ledger: pd.DataFrame, outcome: Outcome, data: str, scale: str
+) -> list[dict[str, Any]]:
+    """Rows of results.jsonl."""
+    claimed = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{outcome.way} minus {RAW}"}
+    return results(EXPERIMENT, summary, ledger, claimed, data, scale)
