@@ -18,7 +18,8 @@ folder is written; embedded recordings that 09 needs go to the cache.
 
 examples:
   audiotk plan notebooks                                  the embedded data, at scale "demo"
-  audiotk plan notebooks/05_label_joining_mixup.ipynb --scale paper -p data fsd50k -p data_root ../FSD50K
+  audiotk plan notebooks/05_label_joining_mixup.ipynb --scale paper -p data fsd50k -p data_root ../FSD50K \\
+      -p train_data audioset -p train_root ../AudioSet    P1's data
   audiotk plan notebooks/09_base_target_transfer.ipynb --scale paper -p data audioset -p data_root ../AudioSet
 
 exit status: 0 all can run (or do not apply to the data), 1 something stands in the way of a notebook, 2 the command

@@ -50,7 +50,7 @@ _REAL = ("value", "low", "high")
 RESULTS_FILE = "results.jsonl"
 ORIGIN_COLUMNS = ("notebook", "seed_list", "settings", "date", "commit", "versions")
 BY_HAND = "run by hand"
-_NO_SETTINGS = ("out", "data", "data_root", "scale", "seeds")  # parameters that rows state elsewhere
+_NO_SETTINGS = ("out", "data", "data_root", "train_root", "scale", "seeds")  # parameters that rows state elsewhere
 
 
 def append_results(out: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:

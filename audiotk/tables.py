@@ -21,7 +21,7 @@ Times are in seconds from the start of the recording, sample rates in Hz.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -333,6 +333,13 @@ class Dataset:
         if split not in SPLITS:
             raise AudiotkError(f"split: expected one of {SPLITS}, got {split!r}")
         return self.recordings[self.recordings["recording"].map(self.split) == split].reset_index(drop=True)
+
+    def only(self, recordings: pd.Series) -> Dataset:
+        """The same with these recordings (ids) only; the problems stay."""
+        kept = self.recordings[_place(self.recordings["recording"], recordings) >= 0]
+        segments = self.segments[_place(self.segments["recording"], kept["recording"]) >= 0]
+        annotations = self.annotations[_place(self.annotations["segment"], segments["segment"]) >= 0]
+        return replace(self, recordings=kept, segments=segments, annotations=annotations)
 
     def __repr__(self) -> str:
         hours = self.recordings["duration_s"].sum() / 3600

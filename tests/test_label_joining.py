@@ -13,7 +13,7 @@ from test_datasets import fake_fsd50k
 
 from audiotk import audio, experiments, labels, metrics, stats
 from audiotk.experiments import label_joining as experiment
-from audiotk.experiments import polyphony, run_folder
+from audiotk.experiments import p1_data, polyphony, run_folder
 from audiotk.ontology.classmaps import ClassMap
 from audiotk.results import append_results, read_results
 from audiotk.tables import AudiotkError, Dataset, make_annotations, make_sources, whole_recordings
@@ -114,24 +114,24 @@ def test_p1_chooses_long_files_and_so_many_of_a_class():
     truth = labels.Labels.from_cells(
         table["recording"], ["a", "b"], range(60), [k % 2 for k in range(60)], [1.0] * 60, 0.0
     )
-    chosen = polyphony.choose_files(table, truth, 5.0, 7, np.random.default_rng(1))
+    chosen = p1_data.choose_files(table, truth, 5.0, 7, np.random.default_rng(1))
     assert (chosen["duration_s"] >= 5).all()
     assert chosen["recording"].astype(int).mod(2).value_counts().to_dict() == {0: 7, 1: 7}
-    again = polyphony.choose_files(table, truth, 5.0, 7, np.random.default_rng(1))
+    again = p1_data.choose_files(table, truth, 5.0, 7, np.random.default_rng(1))
     assert chosen.equals(again)
     with pytest.raises(AudiotkError, match="no recording is at least 30 s long"):
-        polyphony.choose_files(table, truth, 30.0, 7, rng)
+        p1_data.choose_files(table, truth, 30.0, 7, rng)
 
 
 def test_real_recordings_are_read_as_they_are(tmp_path, monkeypatch):
     """FSD50K in its official layout: P1's choice of files is written down, and padding is never cut out."""
-    monkeypatch.setattr(polyphony, "P1_FILES", {"val": (0.2, 1), "test": (0.2, 1)})
+    monkeypatch.setattr(p1_data, "FILES", {"val": (0.2, 1), "test": (0.2, 1)})
     monkeypatch.setattr(polyphony, "MOST_BYTES", 1.0)  # too large for memory
     with pytest.warns(UserWarning, match=r"left out are 'Bark' \(nowhere present in validation\)"):
         case = polyphony.load("fsd50k", str(fake_fsd50k(tmp_path / "root")), "smoke", tmp_path)
     assert case.truth.keys() == {"val", "test"}  # nobody knows the truth of the training labels
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str)
-    assert set(manifest["split"]) == {"val", "test"}
+    assert set(manifest["split"]) == {"train", "val", "test"}
     assert len(manifest[manifest["split"] == "val"]) == 2  # Dog, Rain; no validation file barks
     train = case.material["train"].waves
     assert train.shape == (3, 160_000)
@@ -145,7 +145,7 @@ def test_real_recordings_are_read_as_they_are(tmp_path, monkeypatch):
 
 
 def test_it_is_said_how_many_recordings_lose_their_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(polyphony, "P1_FILES", {"val": (0.2, 1), "test": (0.2, 1)})
+    monkeypatch.setattr(p1_data, "FILES", {"val": (0.2, 1), "test": (0.2, 1)})
     monkeypatch.setattr(polyphony, "LONGEST_S", 0.2)  # all files have 0.3 s
     with pytest.warns(UserWarning, match=r"left out are 'Bark' \(nowhere present in validation\)"):
         case = polyphony.load("fsd50k", str(fake_fsd50k(tmp_path / "root")), "smoke", tmp_path)
@@ -169,7 +169,7 @@ def test_names_of_fsd50k_find_their_class_of_p1():
     known = ClassMap(
         ("alarm", "nature", "noise"), pd.DataFrame(pairs, columns=["label", "class_name"]), ("Dishes, pots, and pans",)
     )
-    mapped = polyphony.in_p1_classes(dataset, known)
+    mapped = p1_data.in_p1_classes(dataset, known)
     assert mapped.classes == ("nature", "noise")  # no member of "alarm" is there
     found = labels.resolve(mapped, segments, ["fsd50k"]).frame()
     assert found["nature"].tolist() == [1, 0, 1]

@@ -87,3 +87,19 @@ def test_the_command_says_what_stands_in_the_way_and_writes_nothing(tmp_path, ca
     assert "did you mean 'data'" in capsys.readouterr().err
     assert main(["plan", nb, "--scale", "smoke", "-p", "scale", "demo"]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_of_09_reads_what_the_notebook_reads(monkeypatch):
+    asked = []
+
+    def load(*given):
+        asked.append(given)
+        raise AudiotkError("that is enough")
+
+    monkeypatch.setattr(plans.transfer, "load", load)
+    settings = {"data": "audioset", "data_root": "x", "scale": "paper", "split": "official", "excerpt": "7"}
+    with pytest.raises(AudiotkError, match="that is enough"):
+        plan("09_base_target_transfer", values("09", **settings))
+    with pytest.raises(AudiotkError, match="that is enough"):
+        plan("09_base_target_transfer", values("09"))
+    assert asked == [("audioset", "x", "paper", "official", 7), ("embedded", "", "demo", "", 102_578)]

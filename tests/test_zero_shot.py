@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 from small_mixtures import tones
 
-from audiotk.experiments import zero_shot
+from audiotk.experiments import zero_shot, zero_shot_told
 from audiotk.experiments.polyphony import COUNTS, compose
 from audiotk.resample import Statistic
 from audiotk.scores import open_scores
@@ -34,7 +34,7 @@ def value(statistic: Statistic) -> float:
 
 
 def test_examples_come_from_training_and_from_the_seed(dataset: Dataset) -> None:
-    first, again, other = (zero_shot.by_example(dataset, 3, seed) for seed in (0, 0, 1))
+    first, again, other = (zero_shot_told.by_example(dataset, 3, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.prototypes.vectors, again.prototypes.vectors)
     assert not np.array_equal(first.prototypes.vectors, other.prototypes.vectors)
     assert first.classes == dataset.classes
@@ -95,11 +95,11 @@ def test_what_is_kept_and_what_is_heard(outcome: zero_shot.Outcome) -> None:
 
 def test_a_person_chooses_examples_that_hold_nothing_else(tmp_path: Path) -> None:
     mixed = compose(tones(tmp_path / "tones"), {"train": 30, "val": 20, "test": 24}, tmp_path / "mixtures")
-    held = zero_shot.taught_by(mixed).groupby("segment")["class_name"].agg(set)
+    held = zero_shot_told.taught_by(mixed).groupby("segment")["class_name"].agg(set)
     asked: dict[str, list[str]] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zero_shot.Examples, "fit", lambda *told, **_: asked.update(told[3]))
-        zero_shot.by_example(mixed, 30, 0)
+        patch.setattr(zero_shot_told.Examples, "fit", lambda *told, **_: asked.update(told[3]))
+        zero_shot_told.by_example(mixed, 30, 0)
     for name, segments in asked.items():
         assert {name} == set.intersection(*(held[one] for one in segments))
         several = [len(held[one]) > 1 for one in segments]

@@ -18,7 +18,7 @@ from audiotk.experiments.polyphony import MISSING, WRONG
 from audiotk.experiments.zero_shot_students import CORRECTED, HUMAN, STUDENTS, TEACHER, TRUE, ZERO_SHOT
 from audiotk.models import build, count_macs, count_parameters
 from audiotk.results import append_results, read_results
-from audiotk.tables import Labels
+from audiotk.tables import Labels, make_windows
 from audiotk.teachers.readings import common_threshold
 from audiotk.train import TrainConfig
 
@@ -41,7 +41,7 @@ def test_labels_are_what_the_teacher_says_above_its_threshold(outcome, taught):
         assert len(labels.segments) == len(recordings)
         reading = next(iter(asked.readings().values()))
         level = common_threshold(asked.scores("val", reading), asked.truth["val"])
-        windows = students.make_windows(recordings, students.window_s(outcome.dataset))
+        windows = make_windows(recordings, students.window_s(outcome.dataset))
         heard = zero_shot.ask(
             outcome.dataset, asked.teacher, asked.prompts, windows, outcome.out / "heard", ["train"]
         ).scores("train", reading)

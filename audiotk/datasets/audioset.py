@@ -188,7 +188,8 @@ def load(
 
     ``recording`` is ``YTID_STARTMS`` and ``group`` the YTID. If a file of `segments` has ``eval`` in its name it is the
     test set and 10 % of the other videos are the validation set; else 10 % each. Source ``audioset`` is closed (a class
-    that is not named counts as absent, as everybody uses it) and weak. Class names are display names.
+    that is not named counts as absent, as everybody uses it) and weak. Class names are display names. A further
+    column of recordings, unbalanced, is true for segments of a file with ``unbalanced`` in its name.
 
     Parameters
     ----------
@@ -230,7 +231,7 @@ def load(
     options = {} if problems is None else {"problems": problems}
     return Dataset(
         name="audioset",
-        recordings=kept[["recording", "path", "duration_s", "sr", "group"]],
+        recordings=kept[["recording", "path", "duration_s", "sr", "group", "unbalanced"]],
         segments=pd.DataFrame({"segment": ids.array, **kept[["recording", "start_s", "end_s"]]}),
         annotations=annotations,
         split=_split(kept, np.random.default_rng(seed)),
@@ -330,7 +331,7 @@ def _match(segments: pd.DataFrame, audio: Path) -> pd.Series:
 def _read_all(
     folder: Path, names: str | Sequence[str] | None, classes: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Segments of all files (recording, group, ytid, start_s, end_s, held_out) and their labels (row, code)."""
+    """Segments of all files (recording, group, ytid, start_s, end_s, and two flags) and their labels (row, code)."""
     if names is None:
         names = sorted(file.name for file in folder.glob("*segments*.csv"))
     names = [names] if isinstance(names, str) else list(names)
@@ -340,7 +341,7 @@ def _read_all(
     for name in names:
         table, named = read_segments(folder / name)
         code = _codes(named, table, classes, folder / name, "class_labels_indices.csv")
-        tables.append(table.assign(held_out="eval" in name))
+        tables.append(table.assign(held_out="eval" in name, unbalanced="unbalanced" in name))
         labels.append(pd.DataFrame({"row": named["row"].to_numpy() + count, "code": code}))
         count += len(table)
     table = pd.concat(tables, ignore_index=True)

@@ -5,8 +5,9 @@ One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audi
 :mod:`~audiotk.experiments.ghost_claims`) and 04 :mod:`~audiotk.experiments.silence_energy` (both on
 :mod:`~audiotk.experiments.ghosts`, with real sound from :mod:`~audiotk.experiments.real_ghosts`), 05
 :mod:`~audiotk.experiments.label_joining` and 06 :mod:`~audiotk.experiments.label_correction` (both on
-:mod:`~audiotk.experiments.polyphony`), 07 :mod:`~audiotk.experiments.zero_shot` and
-:mod:`~audiotk.experiments.zero_shot_students` (with :mod:`~audiotk.experiments.zero_shot_cost`), 08
+:mod:`~audiotk.experiments.polyphony` and, for P1's own data, :mod:`~audiotk.experiments.p1_data`), 07
+:mod:`~audiotk.experiments.zero_shot` and :mod:`~audiotk.experiments.zero_shot_students` (with
+:mod:`~audiotk.experiments.zero_shot_told` and :mod:`~audiotk.experiments.zero_shot_cost`), 08
 :mod:`~audiotk.experiments.audioset_relabeling`, 09 :mod:`~audiotk.experiments.transfer`, with its networks in
 :mod:`~audiotk.experiments.transfer_training` and its tables in :mod:`~audiotk.experiments.transfer_tables`. Notebooks
 08 and 09 share :mod:`~audiotk.experiments.hierarchies` (their data), and 08 also has
@@ -33,7 +34,7 @@ from audiotk.files import atomic, cores
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.resample import Statistic
 from audiotk.stats import Interval, bootstrap, paired_bootstrap
-from audiotk.tables import AudiotkError, Dataset, Labels, make_windows, whole_recordings
+from audiotk.tables import AudiotkError, Dataset, Labels, make_segments, make_windows, whole_recordings
 from audiotk.train import TrainConfig, train
 
 SCALES = ("smoke", "demo", "paper")
@@ -141,6 +142,28 @@ def read_segments(
         raise AudiotkError(f"none of {len(recordings)} recordings can be read; the first: {problems['reason'].iloc[0]}")
     groups = recordings.set_index("recording")["group"]
     return Material(segments.assign(group=segments["recording"].map(groups)), waves, sr, problems)
+
+
+def labelled_segments(dataset: Dataset, recordings: pd.DataFrame) -> pd.DataFrame:
+    """One segment a recording: the one that was labelled as a whole, if there is one, else all of it.
+
+    They differ where the file of a segment of AudioSet is the whole video.
+    """
+    whole = dataset.sources.index[dataset.sources["closed"] & dataset.sources["weak"]]
+    named = dataset.annotations.loc[dataset.annotations["source"].isin(whole), "segment"].unique()
+    found = dataset.segments[dataset.segments["segment"].isin(named)]
+    found = found[~found["recording"].duplicated(keep=False)].set_index("recording").reindex(recordings["recording"])
+    start_s = found["start_s"].fillna(0.0).to_numpy()
+    end_s = np.where(found["end_s"].isna(), recordings["duration_s"], found["end_s"])
+    return make_segments(recordings["recording"], start_s, end_s)
+
+
+def labelled_windows(dataset: Dataset, recordings: pd.DataFrame, window_s: float) -> pd.DataFrame:
+    """Windows as of :func:`audiotk.tables.make_windows` in the :func:`labelled_segments` of recordings."""
+    part = labelled_segments(dataset, recordings)
+    windows = make_windows(recordings.assign(duration_s=(part["end_s"] - part["start_s"]).to_numpy()), window_s)
+    shift_s = windows["recording"].map(part.set_index("recording")["start_s"])
+    return make_segments(windows["recording"], windows["start_s"] + shift_s, windows["end_s"] + shift_s)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from audiotk.experiments import (
     label_joining,
     label_segments,
     label_training,
+    p1_data,
     polyphony,
     quickstart,
     silence_energy,
@@ -114,9 +115,14 @@ def _data(values: Mapping[str, Any], counts: tuple[int, ...], seconds: float = E
     if name == made:
         told = f"{name}: {_told(sizes)} recordings made of {len(dataset.recordings):,}"
         return _Data(told, sizes, seconds, len(dataset.classes), None)
+    return _as_it_is(dataset, seconds)
+
+
+def _as_it_is(dataset: Dataset, seconds: float = EMBEDDED_S) -> _Data:
+    """A data set whose recordings are taken as they are."""
     found = {split: len(dataset.part(split)) for split in SPLITS}
     hours = dataset.recordings["duration_s"].sum() / 3600
-    told = f"{name}: {_told(found)} recordings, {hours:,.1f} h, {len(dataset.problems):,} with problems"
+    told = f"{dataset.name}: {_told(found)} recordings, {hours:,.1f} h, {len(dataset.problems):,} with problems"
     return _Data(told, found, seconds, len(dataset.classes), dataset)
 
 
@@ -131,9 +137,10 @@ def _read_some(dataset: Dataset) -> None:
         if part.empty:
             raise AudiotkError(f"{dataset.name}: the {split} split holds no recording")
         failed: list[str] = []
-        for path in part["path"].iloc[np.unique(np.linspace(0, len(part) - 1, READ).astype(int))]:
+        some = part.iloc[np.unique(np.linspace(0, len(part) - 1, READ).astype(int))]
+        for path, duration_s in zip(some["path"], some["duration_s"], strict=True):
             try:
-                audio.load(str(path), 16000, 0.0, 1.0)
+                audio.load(str(path), 16000, 0.0, min(1.0, duration_s))
             except AudiotkError as err:
                 failed.append(str(err))
         if len(failed) == min(READ, len(part)):
@@ -214,8 +221,21 @@ def _silence_energy(values: Mapping[str, Any]) -> Plan:
 
 def _polyphony(values: Mapping[str, Any]) -> _Data:
     scale = values["scale"]
+    if (dataset := _p1_data(values, also="fsd50k")) is not None:
+        return _as_it_is(dataset, polyphony.LONGEST_S)
     seconds = polyphony.EMBEDDED_S if values["data"] == "embedded" else polyphony.LONGEST_S
     return _data(values, polyphony.COUNTS[scale], seconds, made="esc50")
+
+
+def _p1_data(values: Mapping[str, Any], also: str = "") -> Dataset | None:
+    """The recordings of 05, 06 and 07 where they (or those of the data set `also`) are read by :mod:`p1_data`."""
+    data, root, other, other_root = (str(values[name]) for name in ("data", "data_root", "train_data", "train_root"))
+    if not (p1_data.applies(data, root, other, other_root) or data == also):
+        return None
+    options = {**polyphony.reading(values["scale"]), "folder": {"complete": values.get("complete", False)}}
+    dataset = p1_data.load(data, root, other, other_root, options)
+    _read_some(dataset)
+    return dataset
 
 
 def _label_joining(values: Mapping[str, Any]) -> Plan:
@@ -244,9 +264,11 @@ def _label_correction(values: Mapping[str, Any]) -> Plan:
 
 def _zero_shot(values: Mapping[str, Any]) -> Plan:
     scale, n = values["scale"], quickstart.EMBEDDED[values["scale"]]
-    mixed = values["data"] == "esc50"
+    own = _p1_data(values)
+    mixed = own is None and values["data"] == "esc50"
     counts = polyphony.COUNTS[scale] if mixed else (round(0.6 * n), round(0.2 * n), round(0.2 * n))
-    found = _data(values, counts, ESC50_S if mixed else EMBEDDED_S, made="esc50")
+    length_s = ESC50_S if mixed else EMBEDDED_S
+    found = _data(values, counts, length_s, made="esc50") if own is None else _as_it_is(own)
     like = found.dataset or datasets.load("embedded", n_train=1, n_val=1, n_test=1)
     config = zero_shot_students.recipe(scale, ESC50_S if mixed else quickstart.window_s(like))
     known = found.dataset is None  # made recordings: their truth is known, and has a student, too
@@ -256,7 +278,7 @@ def _zero_shot(values: Mapping[str, Any]) -> Plan:
 
 
 def _transfer(values: Mapping[str, Any]) -> Plan:
-    case = transfer.load(values["data"], values["data_root"], values["scale"])
+    case = transfer.load(values["data"], values["data_root"], values["scale"], values["split"], values["excerpt"])
     if values["data"] != "embedded":
         _read_some(case.dataset)
     recipe, seeds = transfer.recipe(values["scale"]), len(values["seeds"])

@@ -8,9 +8,11 @@ esc50        mixtures of 1 to 3 recordings; those of train, validation and test 
              known. Every mixture is made within a *block* of a few sources, and no source is in two blocks, so that
              blocks are independent: they are the groups that intervals resample
 fsd50k       P1's evaluation: files of 8 s (validation) and 5 s (test) or more, so many a class, listed in
-             ``manifest.csv``; mapped to P1's classes if ``acd_class_mapping.csv`` lies in the root
-others       recordings up to 10 s with the labels they have
+             ``manifest.csv``; see :mod:`audiotk.experiments.p1_data`
+others       up to 10 s of each recording, with the labels that it has
 ===========  ==========================================================================================================
+
+With ``train_data`` the training recordings are those of another data set, and both are taken as they are.
 
 Where the truth is known, training labels are the truth with errors at the rates `MISSING` and `WRONG`, the same for all
 seeds and arms. Validation and test are always judged by the best labels there are.
@@ -20,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,8 +32,16 @@ import numpy as np
 import pandas as pd
 
 from audiotk import audio, augment, datasets, labels, noise
-from audiotk.experiments import COARSE, MOST_BYTES, Material, check_scale, load_material, read_segments
-from audiotk.ontology.classmaps import ClassMap, read_class_map
+from audiotk.experiments import (
+    COARSE,
+    MOST_BYTES,
+    Material,
+    check_scale,
+    labelled_segments,
+    load_material,
+    p1_data,
+    read_segments,
+)
 from audiotk.tables import (
     SPLITS,
     AudiotkError,
@@ -54,8 +63,6 @@ LONGEST_S = 10.0  # P1
 MORE_S = 0.05  # a file this much longer was rounded, not cut
 BLOCK, MOST = 5, 3  # sources of a block, and recordings of a mixture at most
 MIXTURES = 1  # raise it where the same plan makes other sound
-P1_FILES = {"val": (8.0, 200), "test": (5.0, 140)}  # shortest file in s, files a class; P1, section 4.2
-CLASS_MAP = "acd_class_mapping.csv"
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,22 @@ class Case:
         return "\n".join(told)
 
 
-def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
+def load(data: str, data_root: str, scale: str, out: str | Path, train_data: str = "", train_root: str = "") -> Case:
     """Recordings, their sound and labels; mixtures and the manifest are written into `out`.
+
+    Parameters
+    ----------
+    data, data_root
+        Name and folder of the data set.
+    scale, out
+        As in the notebooks.
+    train_data, train_root
+        Another data set whose train split is trained on, see :func:`audiotk.experiments.p1_data.load`.
 
     Raises
     ------
     AudiotkError
-        An unknown scale or data set, data that are not there, or no class is left.
+        An unknown scale or data set, data that are not there or do not fit, or no class is left.
 
     Warns
     -----
@@ -118,18 +134,26 @@ def load(data: str, data_root: str, scale: str, out: str | Path) -> Case:
         Classes are left out, see :func:`usable`.
     """
     counts = dict(zip(SPLITS, COUNTS[check_scale(scale)], strict=True))
-    if data == "embedded":
-        sizes = {f"n_{name}": count for name, count in counts.items()}
-        options: dict[str, Any] = {"duration_s": EMBEDDED_S, "quiet_share": 0.1, "progress": True}
-        dataset = datasets.load(data, data_root or None, **sizes, **options)
-    elif data == "esc50":
-        dataset = compose(datasets.load(data, data_root, val_share=0.3), counts, Path(out) / "mixtures")
-    else:
-        return usable(_as_it_is(datasets.load(data, data_root or None), data_root, out))
+    options = reading(scale)
+    if train_data or train_root or data not in options:
+        dataset = p1_data.load(data, data_root, train_data, train_root, options)
+        if train_data or data in p1_data.MAPPED:
+            p1_data.write_manifest(dataset, out)
+        return usable(_as_it_is(dataset))
+    dataset = datasets.load(data, data_root or None, **options[data])
+    if data == "esc50":
+        dataset = compose(dataset, counts, Path(out) / "mixtures")
     material = {split: load_material(dataset, split, SR) for split in SPLITS}
     truth = {split: labels.resolve(dataset, part.segments, ["truth"]) for split, part in material.items()}
     given = noise.inject(truth["train"], MISSING, WRONG, rng=np.random.default_rng(0))
     return usable(Case(dataset, material, given, truth))
+
+
+def reading(scale: str) -> dict[str, dict[str, Any]]:
+    """How data sets whose truth is known are read: options by name."""
+    sizes = {f"n_{name}": count for name, count in zip(SPLITS, COUNTS[scale], strict=True)}
+    made = {**sizes, "duration_s": EMBEDDED_S, "quiet_share": 0.1, "progress": True}
+    return {"embedded": made, "esc50": {"val_share": 0.3}}
 
 
 def usable(case: Case) -> Case:
@@ -260,70 +284,23 @@ def _heard(recordings: pd.DataFrame, seconds: float) -> Material:
 # --- data that are taken as they are ----------------------------------------------------------------------------------
 
 
-def _as_it_is(dataset: Dataset, data_root: str, out: str | Path) -> Case:
-    """The first `LONGEST_S` seconds of each recording, with its labels; of FSD50K the files that P1 would choose."""
+def _as_it_is(dataset: Dataset) -> Case:
+    """Up to `LONGEST_S` seconds of each recording, with its labels."""
     sources = ["truth"] if "truth" in dataset.sources.index else list(dataset.sources.index)
-    if dataset.name == "fsd50k" and (Path(data_root) / CLASS_MAP).exists():
-        dataset = in_p1_classes(dataset, read_class_map(Path(data_root) / CLASS_MAP))
     material: dict[str, Material] = {}
     truth: dict[str, Labels] = {}
-    chosen: list[pd.DataFrame] = []
     shortened = 0
     for split in SPLITS:
         recordings = dataset.part(split)
-        if dataset.name == "fsd50k" and split in P1_FILES:
-            found = labels.resolve(dataset, whole_recordings(recordings), sources)
-            recordings = choose_files(recordings, found, *P1_FILES[split], np.random.default_rng([0, len(chosen)]))
-            chosen.append(recordings[["recording", "group", "duration_s"]].assign(split=split))
-        shortened += int((recordings["duration_s"] > LONGEST_S + MORE_S).sum())
-        ends = recordings["duration_s"].clip(upper=LONGEST_S)
-        segments = make_segments(recordings["recording"], 0.0, ends)
+        whole = labelled_segments(dataset, recordings)
+        shortened += int((whole["end_s"] - whole["start_s"] > LONGEST_S + MORE_S).sum())
+        ends = (whole["start_s"] + LONGEST_S).clip(upper=whole["end_s"])
+        segments = make_segments(whole["recording"], whole["start_s"], ends)
         read = read_segments(recordings, segments, SR, LONGEST_S, progress=True, most_bytes=MOST_BYTES)
         lengths_s = (read.segments["end_s"] - read.segments["start_s"]).to_numpy()
         material[split] = replace(read, waves=augment.Sources(read.waves, lengths_s))
         truth[split] = labels.resolve(dataset, material[split].segments, sources)
-    if chosen:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        pd.concat(chosen).to_csv(Path(out) / "manifest.csv", index=False)
     return Case(dataset, material, truth.pop("train"), truth, shortened)
-
-
-def choose_files(
-    recordings: pd.DataFrame, truth: Labels, shortest_s: float, count: int, rng: np.random.Generator
-) -> pd.DataFrame:
-    """`count` recordings of each class (all where there are fewer) of at least `shortest_s` seconds; P1, section 4.2.
-
-    `truth` has one row a recording, in the order of `recordings`.
-    """
-    long = (recordings["duration_s"] >= shortest_s).to_numpy()
-    if not long.any():
-        raise AudiotkError(f"no recording is at least {shortest_s:g} s long, so P1's files cannot be chosen")
-    present = truth.dense() == 1  # (n, C)
-    taken = np.zeros(len(recordings), dtype=bool)
-    for column in present.T:
-        taken[rng.permutation(np.flatnonzero(long & column))[:count]] = True
-    return recordings[taken].reset_index(drop=True)
-
-
-def in_p1_classes(dataset: Dataset, class_map: ClassMap) -> Dataset:
-    """The data set in P1's classes by its map of AudioSet's names, which FSD50K writes in another way.
-
-    ``Chirp_and_tweet`` is "Chirp, tweet". A class that the map does not know is in no class.
-    """
-
-    def plain(name: str) -> str:
-        return re.sub("[^a-z]", "", re.sub(r"\band\b", "", name.replace("_", " ").lower()))
-
-    own = {plain(name): name for name in dataset.classes}
-    member = class_map.table["label"].map(lambda name: own.get(plain(name)))
-    table = pd.DataFrame({"was": member, "to": class_map.table["class_name"]}).dropna().drop_duplicates()
-    notes = dataset.annotations.merge(table, left_on="class_name", right_on="was")
-    first = dataset.annotations.drop_duplicates(["segment", "source"])
-    seen = first.assign(class_name=class_map.classes[0], value=0.0)  # a recording of other classes was looked at, too
-    notes = notes.assign(class_name=notes["to"])[list(first.columns)].sort_values("value", ascending=False)
-    notes = pd.concat([notes, seen]).drop_duplicates(["segment", "class_name", "source"])
-    present = [name for name in class_map.classes if name in set(table["to"])]
-    return replace(dataset, annotations=notes.reset_index(drop=True), classes=present)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -69,15 +69,15 @@ def recipe(scale: str) -> Recipe:
     return Recipe(config, 16, 10, 20, (1.0, 0.25, 0.125))
 
 
-def load(data: str, data_root: str, scale: str) -> Case:
-    """Labels of a hierarchy whose recordings can be heard.
+def load(data: str, data_root: str, scale: str, split: str = "", excerpt: int = 0) -> Case:
+    """Labels of a hierarchy whose recordings can be heard; `split` and `excerpt` as in :func:`hierarchies.load`.
 
     Raises
     ------
     NotForThisData
         No hierarchy, or AudioSet's label files without sound.
     """
-    case = hierarchies.load(data, data_root, scale, SIZES)
+    case = hierarchies.load(data, data_root, scale, SIZES, split, excerpt)
     if (case.dataset.recordings["path"] == "").any():
         raise NotForThisData(
             f"{data}: networks are trained here, and its recordings have no sound; put AudioSet's sound files into the "

@@ -17,18 +17,27 @@ import numpy as np
 import pandas as pd
 
 from audiotk import audio, datasets, labels, metrics, teachers
-from audiotk.experiments import check_scale, mean_over_seeds, polyphony, quickstart, row
+from audiotk.experiments import (
+    check_judged,
+    check_scale,
+    labelled_windows,
+    mean_over_seeds,
+    p1_data,
+    polyphony,
+    quickstart,
+    row,
+)
 from audiotk.experiments.quickstart import EMBEDDED, mistakes, window_s
 from audiotk.experiments.quickstart import evaluate as average_precision
 from audiotk.experiments.zero_shot_cost import hop_s
+from audiotk.experiments.zero_shot_told import by_example, sources, with_examples, words_for
 from audiotk.resample import Statistic, ratio_statistic
 from audiotk.scoring import Heard, listen
 from audiotk.scoring.heard import check_question
 from audiotk.stats import Interval
 from audiotk.tables import SPLITS as EVERY_SPLIT
-from audiotk.tables import AudiotkError, Dataset, Labels, make_windows
+from audiotk.tables import AudiotkError, Dataset, Labels
 from audiotk.teachers import Prompts, Teacher
-from audiotk.teachers.examples import Examples
 from audiotk.teachers.readings import Reading, common_threshold, fit_sigmoid
 
 __all__ = ["EMBEDDED", "compare", "load", "mistakes", "results", "run", "sensitivity"]
@@ -109,9 +118,21 @@ class Outcome:
         )
 
 
-def load(data: str, data_root: str, scale: str, out: str | Path, complete: bool = False) -> Dataset:
-    """The data set of notebook 00 by name; of esc50 mixtures, which are written into ``out/mixtures``."""
+def load(
+    data: str, data_root: str, scale: str, out: str | Path, complete: bool = False, train_data: str = "",
+    train_root: str = "",
+) -> Dataset:  # fmt: skip
+    """The data set of notebook 00 by name; of esc50 mixtures, which are written into ``out/mixtures``.
+
+    With `train_data`, or where P1's class map lies in the root, those of notebooks 05 and 06: see
+    :func:`audiotk.experiments.p1_data.load`. They are listed in ``out/manifest.csv``.
+    """
     counts = dict(zip(EVERY_SPLIT, polyphony.COUNTS[check_scale(scale)], strict=True))
+    if p1_data.applies(data, data_root, train_data, train_root):
+        options = {**polyphony.reading(scale), "folder": {"complete": complete}}
+        dataset = check_judged(p1_data.load(data, data_root, train_data, train_root, options))
+        p1_data.write_manifest(dataset, out)
+        return dataset
     if data == "esc50":
         return polyphony.compose(datasets.load(data, data_root, val_share=0.3), counts, Path(out) / "mixtures")
     return quickstart.load(data, data_root, scale, complete)
@@ -134,7 +155,7 @@ def run(dataset: Dataset, teacher: str, weights: str, prompts: str, seeds: Seque
     name, out = NAMES.get(teacher, teacher), Path(out)
     dataset = with_examples(dataset) if name == "examples" else dataset
     recordings = pd.concat([dataset.part(split) for split in SPLITS])
-    segments = make_windows(recordings, window_s(dataset))
+    segments = labelled_windows(dataset, recordings, window_s(dataset))
     given = prompts and Prompts.read(prompts)
     asked: dict[int, Asked] = {}
     for seed in seeds if name == "examples" else list(seeds)[:1]:
@@ -169,69 +190,6 @@ def ask(
         heard[split] = listen(dataset.recordings, mine, teacher, out, hop_s=hop_s(teacher))
         truth[split] = labels.resolve(dataset, heard[split].segments, sources(dataset))
     return Asked(teacher, prompts, heard, truth)
-
-
-def sources(dataset: Dataset) -> list[str]:
-    """Whom to believe: the truth where it is known, else all sources of the data set in their order."""
-    return ["truth"] if "truth" in dataset.sources.index else list(dataset.sources.index)
-
-
-def taught_by(dataset: Dataset) -> pd.DataFrame:
-    """Annotations of training segments as present: segment, class_name, recording, ..."""
-    given = dataset.annotations
-    rows = given[given["source"].isin(sources(dataset)) & (given["value"] == 1)].merge(dataset.segments, on="segment")
-    return rows[rows["recording"].isin(dataset.part("train")["recording"])]
-
-
-def with_examples(dataset: Dataset) -> Dataset:
-    """The data set without the classes that no training recording holds: they are named in a warning.
-
-    Raises
-    ------
-    AudiotkError
-        No class is left.
-    """
-    known = set(taught_by(dataset)["class_name"])
-    kept = [name for name in dataset.classes if name in known]
-    if not kept:
-        raise AudiotkError(f"examples: {dataset.name} has no training recording in which a class is present")
-    if lost := [name for name in dataset.classes if name not in known]:
-        told = f"left out, as no training recording holds an example: {', '.join(lost)}"
-        warnings.warn(f"{dataset.name}: {told}", stacklevel=3)
-    return replace(dataset, classes=kept)
-
-
-def by_example(dataset: Dataset, shots: int, seed: int) -> Examples:
-    """A teacher of a few training segments a class, drawn at random: labelled ranges, or whole recordings.
-
-    Segments that hold no other class come first, as a person would choose them. Segments on which every class was
-    judged absent are the background, where there are some.
-    """
-    rng = np.random.default_rng(seed)
-    recordings, rows = dataset.part("train"), taught_by(dataset)
-    others = rows.groupby("segment")["class_name"].nunique().to_dict()
-    chosen = {}
-    for name in dataset.classes:
-        drawn = rng.permutation(rows.loc[rows["class_name"] == name, "segment"].unique())
-        chosen[name] = [str(one) for one in sorted(drawn, key=others.__getitem__)[:shots]]
-    windows = make_windows(recordings, 1.0)
-    truth = labels.resolve(dataset, windows, sources(dataset)).frame()
-    empty = rng.permutation(truth.index[(truth == 0).all(axis=1)].to_numpy())[: 4 * shots].tolist()
-    segments = pd.concat([dataset.segments, windows]).drop_duplicates("segment")
-    return Examples.fit(None, recordings, segments, chosen, background=empty)
-
-
-def words_for(dataset: Dataset, teacher: Teacher) -> Prompts:
-    """Prompts that come with audiotk for this data; else, for a teacher that reads text, the names of the classes."""
-    folder = Path(teachers.__file__).parent
-    known = {"embedded": "prompts_embedded", "esc50": "prompts_esc10"}.get(dataset.name, "")
-    path = folder / f"{known}{'' if teacher.dim else '_yamnet'}.yaml"
-    if known and path.exists() and set(dataset.classes) <= set((found := Prompts.read(path)).classes):
-        return found
-    if not teacher.dim:
-        raise AudiotkError(f"{teacher.name}: no prompts come with audiotk for {dataset.name}; give prompts=FILE")
-    texts = {name: (name.replace("_", " "),) for name in dataset.classes}
-    return Prompts(texts, "This is a sound of ", ("silence", "background noise"))
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------

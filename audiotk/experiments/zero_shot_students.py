@@ -34,6 +34,7 @@ from audiotk.experiments import (
     MOST_BYTES,
     Material,
     check_scale,
+    labelled_windows,
     mean_over_seeds,
     one_thread,
     polyphony,
@@ -43,14 +44,15 @@ from audiotk.experiments import (
 )
 from audiotk.experiments.polyphony import MISSING, WRONG
 from audiotk.experiments.quickstart import window_s
-from audiotk.experiments.zero_shot import EXPERIMENT, Outcome, ask, sources
+from audiotk.experiments.zero_shot import EXPERIMENT, Outcome, ask
 from audiotk.experiments.zero_shot_cost import hop_s, macs, parameters, speed
+from audiotk.experiments.zero_shot_told import sources
 from audiotk.files import cores
 from audiotk.models import build, count_macs, count_parameters
 from audiotk.relabel import correct
 from audiotk.resample import Statistic, map_statistic, weighted_statistic
 from audiotk.stats import Interval
-from audiotk.tables import Dataset, Labels, make_windows
+from audiotk.tables import Dataset, Labels
 from audiotk.teachers.readings import common_threshold
 from audiotk.train import TrainConfig, train
 
@@ -135,7 +137,7 @@ def run(outcome: Outcome, scale: str, seeds: Sequence[int], out: str | Path, job
 def read(dataset: Dataset, split: str, config: TrainConfig, shelf: str | Path) -> Material:
     """Sound of a split as windows that know their length: in a file of `shelf`, much of it is read for each batch."""
     recordings = dataset.part(split)
-    windows = make_windows(recordings, config.clip_s)
+    windows = labelled_windows(dataset, recordings, config.clip_s)
     part = read_segments(recordings, windows, config.sr, config.clip_s, most_bytes=MOST_BYTES)
     part = part.on_disk(shelf) if isinstance(part.waves, np.ndarray) else part
     lengths_s = (part.segments["end_s"] - part.segments["start_s"]).to_numpy()
@@ -167,7 +169,7 @@ def _taught(outcome: Outcome, seed: int, segments: pd.Series) -> Labels:
     """The teacher's labels of the training segments: present above the threshold chosen on validation."""
     dataset, asked = outcome.dataset, _asked(outcome, seed)
     reading = next(iter(asked.readings().values()))
-    windows = make_windows(dataset.part("train"), window_s(dataset))
+    windows = labelled_windows(dataset, dataset.part("train"), window_s(dataset))
     heard = ask(dataset, asked.teacher, asked.prompts, windows, outcome.out / "heard", ["train"])
     level = common_threshold(asked.scores("val", reading), asked.truth["val"])
     fires = (heard.scores("train", reading).loc[segments] > level).astype(float)
