@@ -246,7 +246,7 @@ def _claims(out: Path) -> str:
     missing = f"<p class=muted>Not run here: {html.escape(rest)}.</p>" if rest else ""
     return (
         f'<section id="claims" class="card"><h2>Claims of the sources</h2><p class=muted>{html.escape(told)}</p>'
-        f"<div class=scroll>{claims_html(found[done])}</div>{missing}</section>"
+        f"<div class=scroll>{claims_html(found[done], anchors=True)}</div>{missing}</section>"
     )
 
 
