@@ -109,7 +109,7 @@ def claims_html(table: pd.DataFrame, folder: str = ".", anchors: bool = False) -
         Whether the notebooks are parts of the same page, so that their names lead there.
     """
     done, rest = table[table["verdict"] != NOT_RUN], table[table["verdict"] == NOT_RUN]
-    lines = [_row(str(name), item, folder, anchors) for name, item in [*done.iterrows(), *rest.iterrows()]]
+    lines = [_row(str(name), item.to_dict(), folder, anchors) for name, item in [*done.iterrows(), *rest.iterrows()]]
     heads = {"": 6, "claim": 33, "printed": 10, "ours, 95 % interval": 21, "verdict": 13, "made with": 17}  # per cent
     head = "".join(f'<th style="text-align:left;width:{width}%">{text}</th>' for text, width in heads.items())
     style = "width:100%;table-layout:fixed"
@@ -176,13 +176,13 @@ def counts(table: pd.DataFrame) -> pd.Series:
     return table["verdict"].value_counts().reindex([one for one in COLOURS if one in set(table["verdict"])])
 
 
-def _row(name: str, item: pd.Series, folder: str, anchors: bool) -> str:
+def _row(name: str, item: Mapping[Any, Any], folder: str, anchors: bool) -> str:
     left = "text-align:left;white-space:normal"
     claim, effect = html.escape(str(item["claim"])), html.escape(str(item["effect"]))
     place = html.escape(f"{item['source']}, {item['place']}")
     measured = f"{place}. Measured: {effect}; {_rule(item)}."
     changed = f"<br><small>Changed {html.escape(item['changed'])}</small>" if item["changed"] else ""
-    verdict, told = str(item["verdict"]), effect_text(item.to_dict())
+    verdict, told = str(item["verdict"]), effect_text(item)
     number, _, ends = told.partition(" ")
     standing = STANDINGS.get(str(item["standing"]), "").format(item["recorded_verdict"])
     settles = "" if verdict == "reproduced" else f"<br><small>To settle it: {html.escape(str(item['open']))}.</small>"
@@ -199,16 +199,16 @@ def _row(name: str, item: pd.Series, folder: str, anchors: bool) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _picture(item: pd.Series) -> str:
+def _picture(item: Mapping[Any, Any]) -> str:
     """The strip as an image: reports and untrusted notebooks keep these, and drop SVG that stands in the text."""
-    drawn = strip(item.to_dict())
+    drawn = strip(item)
     if not drawn:
         return ""
-    told, coded = html.escape(_in_words(item.to_dict())), base64.b64encode(drawn.encode()).decode()
+    told, coded = html.escape(_in_words(item)), base64.b64encode(drawn.encode()).decode()
     return f'<br><img alt="{told}" title="{told}" style="width:100%" src="data:image/svg+xml;base64,{coded}">'
 
 
-def _links(item: pd.Series, folder: str, anchors: bool) -> str:
+def _links(item: Mapping[Any, Any], folder: str, anchors: bool) -> str:
     """The notebook of a row, and where what it left lies: its executed copy and its folder."""
     notebook = str(item["notebook"] or item["experiment"])
     name = html.escape(notebook).replace("_", "_<wbr>")
@@ -228,7 +228,7 @@ def _rule(item: Mapping[Any, Any]) -> str:
     return f"claim: {'no effect' if denies else 'effect'} of {sign}{item['smallest_effect']:g} or {way}"
 
 
-def _made(item: pd.Series) -> str:
+def _made(item: Mapping[Any, Any]) -> str:
     if item["verdict"] == NOT_RUN:
         return ""
     told = [item[name] for name in KEY if item[name]]
