@@ -29,7 +29,7 @@ import pandas as pd
 
 from audiotk import embed, energy, labels, mining, stats
 from audiotk.errors import AudiotkError
-from audiotk.experiments import Arm, Material, read_segments, run_folder, train_tasks
+from audiotk.experiments import Arm, Material, one_thread, read_segments, run_folder, train_tasks
 from audiotk.experiments.ghosts import (
     QUIET,
     SHARE,
@@ -107,6 +107,7 @@ def mine(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None
     return [_mined(ghosts, seed, scores[RAW, seed], out) for seed in seeds]
 
 
+@one_thread()
 def _mined(ghosts: Ghosts, seed: int, scores: dict[str, pd.DataFrame], out: str | Path) -> Mined:
     limits = thresholds(ghosts, scores["val"])
     said, truth = scores["pool"][ghosts.classes], ghosts.truth["pool"]
