@@ -3,7 +3,8 @@
 One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audiotk.experiments.label_segments`, 02
 :mod:`~audiotk.experiments.clip_or_range`, 03 :mod:`~audiotk.experiments.ghost_sounds` and 04
 :mod:`~audiotk.experiments.silence_energy` (both on :mod:`~audiotk.experiments.ghosts`, with real sound from
-:mod:`~audiotk.experiments.real_ghosts`), 05 :mod:`~audiotk.experiments.label_joining` and 06
+:mod:`~audiotk.experiments.real_ghosts`; promotions that were recorded elsewhere come from
+:mod:`~audiotk.experiments.replay`), 05 :mod:`~audiotk.experiments.label_joining` and 06
 :mod:`~audiotk.experiments.label_correction` (both on :mod:`~audiotk.experiments.polyphony`), 07
 :mod:`~audiotk.experiments.zero_shot` and :mod:`~audiotk.experiments.zero_shot_students` (with
 :mod:`~audiotk.experiments.zero_shot_cost`), 08 :mod:`~audiotk.experiments.audioset_relabeling`, 09

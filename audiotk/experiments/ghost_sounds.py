@@ -46,9 +46,9 @@ from audiotk.experiments.ghosts import (
     thresholds,
     with_concepts,
 )
+from audiotk.experiments.replay import LISTENER, replay
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.resample import Statistic
-from audiotk.store import open_store
 from audiotk.tables import Labels
 
 EXPERIMENT = "ghost_sounds"
@@ -60,7 +60,6 @@ PURE = 0.5  # lower bound of the purity from which the simulated listener promot
 MEMBERS = 5  # of a cluster at least
 LOG_ERRORS = 0.1  # of the pool's true detections are called false
 EVENTFUL = 0.1  # share of the heard members with any event up to which a cluster is silence or ambience
-LISTENER = "simulated"
 FOLDS = 4  # halvings of the groups for the stability of clusters
 CLAIMED = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{OUTPUTS} minus {RAW}"}
 
@@ -174,11 +173,11 @@ def _sounds(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:
 def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path = "") -> pd.DataFrame:
     """Promotions of one model's clusters: those a person made, or else those of a simulated listener.
 
+    A store `recorded` elsewhere is taken over whole (whatever model its clusters are of), and nobody listens.
     If ``promotions-seedN.sqlite`` in `out` holds any (of somebody who used the explorer, or of an earlier run), they
-    stay; a store `recorded` elsewhere is merged into it first (whatever model its clusters are of). Otherwise the
-    listener hears `HEARD` random members of
-    each cluster, judges them by the truth, and promotes the cluster: by its suggested theme if an event is heard in
-    at most `EVENTFUL` of them, all classes being absent; else as neg_hard, only the class that fired being absent.
+    stay. Otherwise the listener hears `HEARD` random members of each cluster, judges them by the truth, and promotes
+    the cluster: by its suggested theme if an event is heard in at most `EVENTFUL` of them, all classes being absent;
+    else as neg_hard, only the class that fired being absent.
 
     Returns
     -------
@@ -187,8 +186,7 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
     """
     store = store_of(out, mined.seed)
     if recorded:
-        with open_store(store) as ours:
-            ours.merge(Path(recorded))
+        return replay(recorded, store)
     told = mining.promotions(store) if store.exists() else pd.DataFrame()
     if len(told) and set(told["labeler"]) != {LISTENER}:
         return told
