@@ -112,7 +112,7 @@ def test_without_a_recording_the_simulated_listener_promotes_and_that_is_said(pa
 
 def test_what_cannot_be_replayed_is_told_before_anything_is_trained(parts, mined, recorded, tmp_path):
     replay.check("", parts.door)
-    with pytest.raises(AudiotkError, match=r"gone\.sqlite"):
+    with pytest.raises(AudiotkError, match=r"there is no file .*gone\.sqlite; name a store"):
         replay.check(tmp_path / "gone.sqlite", parts.door)
     assert not (tmp_path / "gone.sqlite").exists()
     with open_store(tmp_path / "empty.sqlite"):

@@ -26,11 +26,13 @@ def check(recorded: str | Path, door: mining.Door) -> None:
     """
     if not recorded:
         return
+    otherwise = 'name a store in which clusters were promoted, or leave it empty ("") for a simulated listener'
+    if "://" not in str(recorded) and not Path(recorded).is_file():
+        raise AudiotkError(f"promotions: there is no file {recorded}; {otherwise}")
     told = _promotions(operations_of(recorded))
     if not told:
         raise AudiotkError(
-            f"promotions: {recorded} holds no promotion that counts (none was made, or all were taken back); name a "
-            'store in which clusters were promoted, or leave it empty ("") for the simulated listener'
+            f"promotions: {recorded} holds no promotion that counts (none made, or all taken back); {otherwise}"
         )
     try:
         door.check(operation.recording for operation in told)
