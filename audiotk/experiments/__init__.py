@@ -241,10 +241,12 @@ def one_thread() -> Iterator[None]:
 
 
 def interval_text(values: Mapping[Any, Any]) -> str:
-    """``0.512 [0.437, 0.590]`` from value, low and high; an interval without ends is called unbounded."""
+    """``0.512 [0.437, 0.590]`` from value, low and high; "unbounded" without ends, "no spread" where they are one."""
     form = ",.0f" if values["value"] >= 100 else ".3f"
     if np.isnan([values["low"], values["high"]]).any():
         return f"{values['value']:{form}} [unbounded]"
+    if np.isclose(values["low"], values["high"], rtol=0, atol=1e-9):  # not "[1.000, 1.000]", which looks certain
+        return f"{values['value']:{form}} no spread"
     return f"{values['value']:{form}} [{values['low']:{form}}, {values['high']:{form}}]"
 
 
