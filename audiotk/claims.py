@@ -102,7 +102,8 @@ def table(run: str | Path | None) -> pd.DataFrame:
     -------
     DataFrame
         Index id, sorted; columns of the ledger, those of :func:`read_claims` (verdict "not run" and no
-        numbers where the run has no row), then ``run`` (name of the folder), ``recorded_verdict`` ("" = nothing for
+        numbers where the run has no row), then ``run`` (name of the folder), ``files`` (names of the notebook's
+        executed copy and folder in it, as far as they are there), ``recorded_verdict`` ("" = nothing for
         this data, scale and settings), ``standing`` ("contradicts", "differs", "as recorded", "new", "") and ``open``
         (what would settle it).
     """
@@ -118,8 +119,9 @@ def table(run: str | Path | None) -> pd.DataFrame:
     joined = known.join(found, how="left")
     joined["verdict"] = joined["verdict"].fillna(NOT_RUN)
     texts = ["data", "scale", *ORIGIN_COLUMNS]
-    joined[texts] = joined[texts].fillna("")
+    joined[texts] = joined[texts].astype("object").fillna("")
     joined["run"] = "" if run is None else np.where(joined["verdict"] == NOT_RUN, "", Path(run).resolve().name)
+    joined["files"] = [_files(run, item["notebook"]) for item in joined.to_dict("records")]
     joined["recorded_verdict"] = [_recorded(item) for item in joined.to_dict("records")]
     joined["standing"] = [_standing(item) for item in joined.to_dict("records")]
     joined["open"] = [needed(item) for item in joined.to_dict("records")]
@@ -222,6 +224,13 @@ def needed(item: Mapping[Any, Any]) -> str:
             if away < half:
                 told.append(f"an interval of ± {away:.2g}, not ± {half:.2g}, if the effect is as large as here")
     return "; ".join([*told, str(item["settles"])] if item["settles"] else told)
+
+
+def _files(run: str | Path | None, notebook: str) -> list[str]:
+    """Executed copy and folder of a notebook in a run folder, those that are there."""
+    if run is None or not notebook:
+        return []
+    return [name for name in (f"{notebook}.ipynb", notebook) if (Path(run) / name).exists()]
 
 
 def _recorded(item: Mapping[Any, Any]) -> str:

@@ -275,11 +275,12 @@ def _nothing(why: str) -> Figure:
 
 
 def words(table: pd.DataFrame) -> Any:
-    """A table of texts to read: nothing is cut off, and all is escaped."""
+    """A table of texts to read: nothing is cut off, all is escaped; a name of several parts is told with commas."""
     from IPython.display import HTML
 
     def cell(value: Any, tag: str = "td") -> str:
-        return f'<{tag} style="text-align:left;white-space:normal">{html.escape(str(value))}</{tag}>'
+        told = ", ".join(filter(None, map(str, value))) if isinstance(value, tuple) else str(value)
+        return f'<{tag} style="text-align:left;white-space:normal">{html.escape(told)}</{tag}>'
 
     head = "".join(cell(name, "th") for name in ["", *table.columns])
     values = zip(table.index, table.to_numpy(dtype=object), strict=True)

@@ -11,12 +11,13 @@ from typing import Any
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # best first
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_BESIDE = re.compile(r"(\.\.?/)*[\w%][\w%.-]*(/[\w%][\w%.-]*)*/?")  # a file near the page: no scheme, no host
 _TAGS = frozenset(  # no style, script, form, frame, link or object
     re.findall(
         r"\w+",
         "a abbr audio b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure h3 h4 h5 "
         "h6 hr i img kbd li mark ol p pre s small source span strong sub summary sup table tbody td tfoot th thead tr "
-        "u ul",
+        "u ul wbr",
     )
 )
 
@@ -132,7 +133,7 @@ def _cleaner() -> Any:
                 {"img": "data:image/", "audio": "data:audio/", "source": "data:audio/"}.get(tag, "?")
             )
         if name == "href":
-            return tag == "a" and value.startswith(("#", "https://", "http://"))
+            return tag == "a" and (value.startswith(("#", "https://", "http://")) or bool(_BESIDE.fullmatch(value)))
         if name == "id":
             return tag in ("h3", "h4", "h5", "h6")
         known = {"audio": ("controls", "title"), "img": ("alt", "width", "height"), "source": ("type",)}

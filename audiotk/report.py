@@ -246,7 +246,7 @@ def _claims(out: Path) -> str:
     missing = f"<p class=muted>Not run here: {html.escape(rest)}.</p>" if rest else ""
     return (
         f'<section id="claims" class="card"><h2>Claims of the sources</h2><p class=muted>{html.escape(told)}</p>'
-        f"<div class=scroll>{claims_html(found[done])}</div>{missing}</section>"
+        f"<div class=scroll>{claims_html(found[done], anchors=True)}</div>{missing}</section>"
     )
 
 
@@ -270,7 +270,8 @@ def _results(results: pd.DataFrame) -> str:
             parts.append(f"<h3>{html.escape(str(experiment))}</h3>{_arms(rows[first])}{_folded(rows[~first])}")
     if alone:
         parts.insert(0, _result_table(pd.concat(alone)) + _folded(pd.concat(folded)))
-    return f'<section id="results" class="card"><h2>Results</h2>{"".join(parts)}</section>'
+    told = "Intervals are 95 %; n is how many units (groups of recordings, splits or seeds) a number rests on."
+    return f'<section id="results" class="card"><h2>Results</h2><p class=muted>{told}</p>{"".join(parts)}</section>'
 
 
 def _folded(rows: pd.DataFrame) -> str:
@@ -314,7 +315,7 @@ def _headline(results: pd.DataFrame) -> str:
     first = mean.sort_values("seed", na_position="first", kind="stable").drop_duplicates(["experiment", "arm"])
     cards = [
         f"<li><b>{_number(row['value'])}</b><span>{html.escape(row['metric'])} · {html.escape(row['arm'])}</span>"
-        f"<span>{html.escape(row['experiment'])}{f', {_interval(row)}' if _interval(row) else ''}</span></li>"
+        f"<span>{html.escape(row['experiment'])}{f', 95 %: {_interval(row)}' if _interval(row) else ''}</span></li>"
         for row in first.sort_index().head(4).to_dict("records")
     ]
     return f"<ul class=headline>{''.join(cards)}</ul>" if cards else ""

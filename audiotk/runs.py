@@ -110,12 +110,7 @@ def notebook_values(paths: Iterable[str | Path], parameters: Mapping[str, Any]) 
     AudiotkError
         A parameter is unknown or of the wrong type.
     """
-    known = {path.stem: notebook_parameters(path) for path in find_notebooks(paths)}
-    _check_names(parameters, known)
-    return {
-        name: own | {key: _typed(key, value, own[key]) for key, value in parameters.items() if key in own}
-        for name, own in known.items()
-    }
+    return {name: own | given for name, (own, given) in _asked(find_notebooks(paths), parameters).items()}
 
 
 def read_notebook(path: str | Path) -> dict[str, Any]:
@@ -315,8 +310,7 @@ def _merge_results(out: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Notebook]:
     """The notebooks by name, in an order in which each comes after what it needs."""
-    known = {path.stem: notebook_parameters(path) for path in paths}
-    _check_names(parameters, known)
+    asked = _asked(paths, parameters)
     content = {path.stem: read_notebook(path) for path in paths}
     about = {name: nb["metadata"].get("audiotk", {}) for name, nb in content.items()}
     needs = {name: tuple(told.get("needs", ())) for name, told in about.items()}
@@ -326,22 +320,26 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
     order = _order(needs, done={name for name, entry in entries.items() if entry["status"] == "finished"})
     for name in sorted(order, key=lambda name: bool(about[name].get("last"))):
         after = tuple(sorted({*entries, *plan} - {name})) if about[name].get("last") else needs[name]
-        mine = {key: _typed(key, value, known[name][key]) for key, value in parameters.items() if key in known[name]}
-        mine |= {"out": str(out / name)} if "out" in known[name] else {}
+        own, mine = asked[name]
+        mine |= {"out": str(out / name)} if "out" in own else {}
         source = ["".join(cell["source"]) for cell in content[name]["cells"] if cell["cell_type"] == "code"]
         keys = [plan[need].key if need in plan else entries[need]["key"] for need in after]
-        values = known[name] | mine
+        values = own | mine
         paths_in = data_paths(values, out)
         data |= {path: data_hash(path, out) for path in paths_in if path not in data}
         keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
-        told = parameters_told(values, known[name]) | {"scale": str(values.get("scale", ""))}
+        told = parameters_told(values, own) | {"scale": str(values.get("scale", ""))}
         plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key, told, after)
     return plan
 
 
-def _check_names(parameters: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a parameter that no notebook knows, and ``out``."""
+def _asked(paths: list[Path], parameters: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """By name of the notebook its own parameters, and those of `parameters` that it knows, as the types of its own.
+
+    Refused are a parameter that no notebook knows, one of the wrong type, and ``out``.
+    """
+    known = {path.stem: notebook_parameters(path) for path in paths}
     if "out" in parameters:
         raise AudiotkError("parameter 'out' comes from the run folder: say --out DIR, and each notebook gets DIR/NAME")
     names = sorted(set().union(*known.values()) - {"out"})
@@ -353,6 +351,10 @@ def _check_names(parameters: Mapping[str, Any], known: Mapping[str, Mapping[str,
             f"unknown parameter {', '.join(map(repr, unknown))}: {''.join(near)}"
             f"{', '.join(known)} take{'s' * (len(known) == 1)}: {', '.join(names) or 'none'}"
         )
+    return {
+        name: (own, {key: _typed(key, value, own[key]) for key, value in parameters.items() if key in own})
+        for name, own in known.items()
+    }
 
 
 def _order(needs: Mapping[str, tuple[str, ...]], done: set[str]) -> list[str]:

@@ -1,7 +1,11 @@
 """The ledger, what runs say of it, the page, and the command that fails where a run contradicts what was recorded."""
 
+import html
 import json
+import re
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -18,6 +22,7 @@ from audiotk.runs import read_manifest, run_notebooks
 from audiotk.stats import Interval
 
 ROOT = Path(__file__).parents[1]
+SVG = "{http://www.w3.org/2000/svg}"
 R, N, U, D = claims.VERDICTS
 RECORDED = [
     {
@@ -305,7 +310,8 @@ def test_page_and_forest_show_every_kind_of_row(tmp_path, recorded):
     text = claim_figures.claims_html(table)
     assert "<script>" not in text
     assert text.count("<tr>") == len(table) + 1
-    assert '<a href="#02-clip-or-range-labels">' in text
+    assert "02_<wbr>clip_" in text
+    assert "<a " not in text  # here is neither an executed copy nor a folder, and the page has no parts
     assert "contradicts what was recorded: reproduced" in text
     assert "1 seed: interval over recordings only" in text
     assert "Changed 2026-11-28: &lt;b&gt;the rule&lt;/b&gt;" in text
@@ -319,7 +325,70 @@ def test_page_and_forest_show_every_kind_of_row(tmp_path, recorded):
     assert max(abs(x) for line in lines[:3] for x in line.get_xdata()) <= claim_figures.FAR
     np.testing.assert_allclose(lines[1].get_xdata(), [0.25, 0.75])  # B1.4 in its smallest effect, 0.2: to the right
     assert claim_figures.counts(table)[claims.NOT_RUN] == len(table) - 4
-    assert "P2.4" in claim_figures.open_ends(table).data
+    assert text.count("<img ") == 3  # one of each number
+    for name in table.index[table["verdict"] != R]:
+        assert f"To settle it: {html.escape(table.loc[name, 'open'])}." in text
+
+
+def marks(drawn):
+    """Places of what a picture shows: shaded from and to, lines, bar, dot, diamond; and its text for a reader's ear."""
+    root = ElementTree.fromstring(drawn)  # a picture that is no XML would be a broken image
+    paths = {one.get("stroke-width", one.get("stroke-dasharray")): one.get("d") for one in root.iter(f"{SVG}path")}
+    shade, dot = root.find(f"{SVG}rect"), root.find(f"{SVG}circle")
+    begin, wide = float(shade.get("x")), float(shade.get("width"))
+    told = root.find(f"{SVG}title").text
+    assert root.get("aria-label") == told
+    places = {key: [float(x) for x in re.findall(r"[MH]([-\d.]+)", path)] for key, path in paths.items()}
+    return {
+        "shade": (begin, begin + wide), "edge": places["3 2"][0], "bar": places["3"], "dot": float(dot.get("cx")),
+        "printed": places.get("1.5"), "told": told,
+    }  # fmt: skip
+
+
+@given(
+    name=st.sampled_from(["B1.1", "B1.4", "P1.1", "P1.2c"]),  # lower, not lower, not higher, higher
+    value=st.floats(-1, 1),
+    half=st.floats(0.001, 2),
+)
+def test_the_picture_shows_the_verdict(name, value, half):
+    """Reproduced is a bar in the shade, not reproduced one outside, open one that crosses its edge."""
+    row = found(name, value, half)
+    shown = marks(claim_figures.strip(row))
+    (begin, end), (low, high) = shown["shade"], shown["bar"]
+    if row["verdict"] == R:
+        assert begin - 0.11 <= low <= high <= end + 0.11
+    elif row["verdict"] == N:
+        assert high <= begin + 0.11 or low >= end - 0.11
+    else:
+        assert low - 0.11 <= shown["edge"] <= high + 0.11
+    assert min(begin, low) >= 0
+    assert max(end, high) <= claim_figures.WIDE
+    assert low <= shown["dot"] <= high
+    assert shown["told"].endswith(row["verdict"])
+
+
+def test_pictures_of_what_has_no_ends_no_spread_or_no_number():
+    assert claim_figures.strip(stats.claim_row("P2.2", None, "embedded", "demo")) == ""
+    open_ended = stats.claim_row("P2.4", Interval(0.01, np.nan, np.nan, 0.95, 3), "embedded", "demo", 3)
+    assert marks(claim_figures.strip(open_ended))["bar"] == [0, claim_figures.WIDE]
+    same = marks(claim_figures.strip(found("B1.6", value=1.0, half=0.0)))
+    assert same["bar"] == [same["dot"]] * 2
+    assert same["printed"] is None
+    printed = marks(claim_figures.strip(found("P2.3", value=0.058, half=0.02)))
+    assert printed["printed"] == [printed["dot"]]  # the source prints 0.058, too
+    assert "the source prints +0.058" in printed["told"]
+
+
+def test_printed_effects_are_made_of_the_printed_numbers():
+    """The ledger's text of what a source prints, and the effect that is drawn, say the same."""
+    ledger = stats.claims()
+    numbers = {name: [float(x) for x in re.findall(r"0\.\d+", text or "")] for name, text in ledger["printed"].items()}
+    smallest_step = {name: min(np.diff(numbers[name])) for name in ("P2.3", "P2.4")}
+    one_step = {name: numbers[name][0] - numbers[name][1] for name in ("P1.3a", "P1.3c")}
+    expected = smallest_step | one_step | {"P2.5": np.diff(numbers["P2.5"])[0], "P1.1": 0, "P2.1": 0, "P2.2": 0}
+    told = ledger["printed_effect"].dropna()
+    assert dict(told) == pytest.approx(expected)  # P1.1, P2.1 and P2.2 measure the distance from what is printed
+    assert ledger.loc[told.index, "printed"].notna().all()
 
 
 def test_nothing_to_draw(tmp_path):
@@ -366,6 +435,29 @@ def test_the_report_begins_with_the_claims(run):
     assert text.index("Claims of the sources") < text.index('<article id="good"')
     assert "Not run here: B1.2" in text
     assert '<a href="#claims">Claims</a>' in text
+
+
+def test_links_of_report_and_page_lead_to_what_was_run(run):
+    """To the part of the report, the executed copy and the folder of the notebook, from where report and page lie."""
+    text = write_report(run / "run").read_text()
+    top, article = text.index('<section id="claims"'), text.index('<article id="10-claims"')
+    row = text[text.index(">B1.1<", top) :].split("</tr>")[0]
+    assert '<a href="#good">good</a>' in row
+    assert 'src="data:image/svg+xml;base64,' in row
+    again = text[text.index(">B1.1<", article) :].split("</tr>")[0]  # the notebook's own page, cleaned
+    assert 'src="data:image/svg+xml;base64,' in again
+    for part in (row, again, page_of(run).replace('\\"', '"')):
+        links = [unquote(link) for link in re.findall(r'href="([^"#]+)"', part)]
+        assert [(run / "run" / link).resolve() for link in links] == [run / "run" / "good.ipynb", run / "run" / "good"]
+
+
+def test_links_from_a_notebook_that_a_person_runs(run, monkeypatch):
+    monkeypatch.chdir(run)
+    table = claims.of_notebook("", "run/10_claims")
+    assert 'href="run/good.ipynb"' in claim_figures.page(table, "", "run/10_claims").data
+    monkeypatch.setenv("AUDIOTK_HEADLESS", "1")
+    assert 'href="./good.ipynb"' in claim_figures.page(table, "", "run/10_claims").data
+    assert 'href="../run/good"' in claim_figures.page(table, "run", "other/10_claims").data
 
 
 def test_the_page_is_made_anew_when_another_notebook_changed(run, monkeypatch):

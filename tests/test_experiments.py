@@ -227,3 +227,16 @@ def test_very_short_recordings_are_padded_to_a_second(tmp_path):
     assert config.clip_s == 1.0
     assert material["train"].waves.shape[1] == config.sr
     quickstart.fit(config, material, quickstart.resolve(dataset, material), [0], tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ((0.5123, 0.437, 0.59), "0.512 [0.437, 0.590]"),
+        ((1.0, 1.0, 1.0), "1.000 no spread"),  # which is no certainty, and should not look like it
+        ((0.5, np.nan, np.nan), "0.500 [unbounded]"),
+        ((2129.4, 1543.0, 2837.0), "2,129 [1,543, 2,837]"),
+    ],
+)
+def test_intervals_in_words_look_no_surer_than_they_are(numbers, told):
+    assert experiments.interval_text(dict(zip(("value", "low", "high"), numbers, strict=True))) == told

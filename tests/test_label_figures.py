@@ -121,3 +121,7 @@ def test_words_escape_and_cut_off_nothing():
     assert "a&lt;b" in page
     assert "x&amp;y" in page
     assert long in page
+    several = pd.MultiIndex.from_tuples([("features", "<OL>"), ("scratch", "")])
+    page = label_figures.words(pd.DataFrame({"a": ["1", "2"]}, index=several)).data
+    assert ">features, &lt;OL&gt;<" in page
+    assert ">scratch<" in page

@@ -3,15 +3,15 @@
 One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audiotk.experiments.label_segments`, 02
 :mod:`~audiotk.experiments.clip_or_range`, 03 :mod:`~audiotk.experiments.ghost_sounds` (with
 :mod:`~audiotk.experiments.ghost_claims`) and 04 :mod:`~audiotk.experiments.silence_energy` (both on
-:mod:`~audiotk.experiments.ghosts`, with real sound from :mod:`~audiotk.experiments.real_ghosts`), 05
-:mod:`~audiotk.experiments.label_joining` and 06 :mod:`~audiotk.experiments.label_correction` (both on
-:mod:`~audiotk.experiments.polyphony` and, for P1's own data, :mod:`~audiotk.experiments.p1_data`), 07
-:mod:`~audiotk.experiments.zero_shot` and :mod:`~audiotk.experiments.zero_shot_students` (with
-:mod:`~audiotk.experiments.zero_shot_told` and :mod:`~audiotk.experiments.zero_shot_cost`), 08
-:mod:`~audiotk.experiments.audioset_relabeling`, 09 :mod:`~audiotk.experiments.transfer`, with its networks in
-:mod:`~audiotk.experiments.transfer_training` and its tables in :mod:`~audiotk.experiments.transfer_tables`. Notebooks
-08 and 09 share :mod:`~audiotk.experiments.hierarchies` (their data), and 08 also has
-:mod:`~audiotk.experiments.rule_quality`.
+:mod:`~audiotk.experiments.ghosts`, with real sound from :mod:`~audiotk.experiments.real_ghosts`; promotions that were
+recorded elsewhere come from :mod:`~audiotk.experiments.replay`), 05 :mod:`~audiotk.experiments.label_joining` and 06
+:mod:`~audiotk.experiments.label_correction` (both on :mod:`~audiotk.experiments.polyphony` and, for P1's own data,
+:mod:`~audiotk.experiments.p1_data`), 07 :mod:`~audiotk.experiments.zero_shot` and
+:mod:`~audiotk.experiments.zero_shot_students` (with :mod:`~audiotk.experiments.zero_shot_told` and
+:mod:`~audiotk.experiments.zero_shot_cost`), 08 :mod:`~audiotk.experiments.audioset_relabeling`, 09
+:mod:`~audiotk.experiments.transfer`, with its networks in :mod:`~audiotk.experiments.transfer_training` and its tables
+in :mod:`~audiotk.experiments.transfer_tables`. Notebooks 08 and 09 share :mod:`~audiotk.experiments.hierarchies` (their
+data), and 08 also has :mod:`~audiotk.experiments.rule_quality`.
 """
 
 from __future__ import annotations
@@ -264,10 +264,12 @@ def one_thread() -> Iterator[None]:
 
 
 def interval_text(values: Mapping[Any, Any]) -> str:
-    """``0.512 [0.437, 0.590]`` from value, low and high; an interval without ends is called unbounded."""
+    """``0.512 [0.437, 0.590]`` from value, low and high; "unbounded" without ends, "no spread" where they are one."""
     form = ",.0f" if values["value"] >= 100 else ".3f"
     if np.isnan([values["low"], values["high"]]).any():
         return f"{values['value']:{form}} [unbounded]"
+    if np.isclose(values["low"], values["high"], rtol=0, atol=1e-9):  # not "[1.000, 1.000]", which looks certain
+        return f"{values['value']:{form}} no spread"
     return f"{values['value']:{form}} [{values['low']:{form}}, {values['high']:{form}}]"
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from audiotk import embed, labels, mining
-from audiotk.experiments import Arm, Material, read_segments, run_folder, train_tasks
+from audiotk.experiments import Arm, Material, one_thread, read_segments, run_folder, train_tasks
 from audiotk.experiments.ghosts import (
     SHARE,
     SR,
@@ -42,8 +42,8 @@ from audiotk.experiments.ghosts import (
     thresholds,
     with_concepts,
 )
+from audiotk.experiments.replay import LISTENER, replay
 from audiotk.models.checkpoints import load_checkpoint
-from audiotk.store import open_store
 from audiotk.tables import Labels
 
 EXPERIMENT = "ghost_sounds"
@@ -55,7 +55,6 @@ PURE = 0.5  # lower bound of the purity from which the simulated listener promot
 MEMBERS = 5  # of a cluster at least
 LOG_ERRORS = 0.1  # of the pool's true detections are called false
 EVENTFUL = 0.1  # share of the heard members with any event up to which a cluster is silence or ambience
-LISTENER = "simulated"
 WAYS = (OUTPUTS, ZEROS)  # in which promoted segments enter training
 
 
@@ -111,6 +110,7 @@ def mine(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, jobs: int | None
     return [_mined(ghosts, seed, scores[RAW, seed], out) for seed in seeds]
 
 
+@one_thread()
 def _mined(ghosts: Ghosts, seed: int, scores: dict[str, pd.DataFrame], out: str | Path) -> Mined:
     limits = thresholds(ghosts, scores["val"])
     said, truth = scores["pool"][ghosts.classes], ghosts.truth["pool"]
@@ -177,11 +177,11 @@ def _sounds(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:
 def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path = "") -> pd.DataFrame:
     """Promotions of one model's clusters: those a person made, or else those of a simulated listener.
 
+    A store `recorded` elsewhere is taken over whole (whatever model its clusters are of), and nobody listens.
     If ``promotions-seedN.sqlite`` in `out` holds any (of somebody who used the explorer, or of an earlier run), they
-    stay; a store `recorded` elsewhere is merged into it first (whatever model its clusters are of). Otherwise the
-    listener hears `HEARD` random members of
-    each cluster, judges them by the truth, and promotes the cluster: by its suggested theme if an event is heard in
-    at most `EVENTFUL` of them, all classes being absent; else as neg_hard, only the class that fired being absent.
+    stay. Otherwise the listener hears `HEARD` random members of each cluster, judges them by the truth, and promotes
+    the cluster: by its suggested theme if an event is heard in at most `EVENTFUL` of them, all classes being absent;
+    else as neg_hard, only the class that fired being absent.
 
     Returns
     -------
@@ -190,8 +190,7 @@ def listen(ghosts: Ghosts, mined: Mined, out: str | Path, recorded: str | Path =
     """
     store = store_of(out, mined.seed)
     if recorded:
-        with open_store(store) as ours:
-            ours.merge(Path(recorded))
+        return replay(recorded, store)
     told = mining.promotions(store) if store.exists() else pd.DataFrame()
     if len(told) and set(told["labeler"]) != {LISTENER}:
         return told

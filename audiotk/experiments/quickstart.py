@@ -20,6 +20,7 @@ from audiotk.experiments import (
     first_readable,
     load_material,
     mean_over_seeds,
+    one_thread,
     row,
     run_folder,
 )
@@ -110,10 +111,11 @@ def resolve(dataset: Dataset, material: dict[str, Material]) -> dict[str, Labels
     return {name: labels.resolve(dataset, part.segments, sources) for name, part in material.items()}
 
 
+@one_thread()
 def fit(
     config: TrainConfig, material: dict[str, Material], labels: dict[str, Labels], seeds: Sequence[int], out: str | Path
 ) -> dict[int, Run]:
-    """One run for each seed, in ``out/melcnn-seedN``."""
+    """One run for each seed, on one thread, in ``out/melcnn-seedN``."""
     check_testable(labels["test"], material["test"])
     train_, val = material["train"].waves, material["val"].waves
     return {
@@ -136,6 +138,7 @@ def check_testable(truth: Labels, material: Material) -> None:
         )
 
 
+@one_thread()
 def score(runs: Mapping[int, Run], material: Material) -> dict[int, pd.DataFrame]:
     """Scores of each seed's run for all segments of a material."""
     return {seed: run.score(material.waves, material.segments["segment"]) for seed, run in runs.items()}

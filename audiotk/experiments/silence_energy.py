@@ -41,7 +41,7 @@ import torch
 
 from audiotk import embed, energy, models, silence, stats
 from audiotk.backgrounds import SILENCE_KINDS
-from audiotk.experiments import SMALL, Arm, Material, read_segments, run_folder, train_tasks
+from audiotk.experiments import SMALL, Arm, Material, one_thread, read_segments, run_folder, train_tasks
 from audiotk.experiments.ghosts import (
     QUIET,
     SHARE,
@@ -249,6 +249,7 @@ def _gated(ghosts: Ghosts, parts: Tables, gates: pd.Series, sound: Tables) -> di
     }
 
 
+@one_thread()
 def _validated(ghosts: Ghosts, parts: Tables, sound: Tables, path: Path, seed: int) -> dict[str, pd.DataFrame] | None:
     """Scores with a validator in them, fitted on the judged detections of the pool; None if these are too few."""
     checkpoint = load_checkpoint(path)
@@ -283,9 +284,7 @@ def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
     """What the arms of B2.7 cost: parameters, MACs and milliseconds for one segment of 2 s on one thread."""
     rows = {}
     wave = torch.as_tensor(np.array(ghosts.test.waves[:16]))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for arm, options in ((DEPLOYED, SMALL), (DEEP, DEEPER_NET)):
             rng = np.random.default_rng(0)
             net = models.build("melcnn", len(ghosts.classes), sr=SR, clip_s=WINDOW_S, rng=rng, **options).eval()
@@ -296,8 +295,6 @@ def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
                     net(wave)
             seconds = (time.perf_counter() - begin) / 3 / len(wave)
             rows[arm] = {"parameters": count_parameters(net), "MACs": count_macs(net), "ms a segment": 1000 * seconds}
-    finally:
-        torch.set_num_threads(threads)
     classes, inputs = len(ghosts.classes), 2 * (1 + len(NUMBERS)) + net.embed_dim  # score, numbers, squares, embedding
     second = classes + inputs * (1 + classes)
     first = rows[DEPLOYED]
