@@ -34,7 +34,7 @@ from audiotk.experiments import (
 from audiotk.experiments.hierarchies import Case as Hierarchy
 from audiotk.files import cores
 from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
-from audiotk.train import TrainConfig, make_fabric
+from audiotk.train import TrainConfig, automatic_precision, make_fabric
 from audiotk.train.batches import batches, make_sequences
 from audiotk.train.state import TrainState
 
@@ -360,7 +360,9 @@ def seconds_a_sequence(config: TrainConfig, classes: int) -> float:
 
 def machine() -> str:
     """What the costs are those of."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cores()} processor cores, no GPU"
+    if not torch.cuda.is_available():
+        return f"{cores()} processor cores, no GPU"
+    return f"{torch.cuda.get_device_name()} in {automatic_precision()}"
 
 
 def _net(config: TrainConfig, classes: int) -> models.WaveformModel:

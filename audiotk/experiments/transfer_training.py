@@ -170,9 +170,9 @@ class _Trainer:
         path = self.folder / f"{name}.pt"
         stamp = _stamp(x, labels, val_x, val_labels, self.recipe, self.seed)
         if path.exists() and (kept := torch.load(path, weights_only=True))["stamp"] == stamp:
-            net = _mlp(x.shape[1], self.recipe.mlp_hidden, len(labels.classes))
-            net.load_state_dict(kept["weights"])
-            return net.eval()
+            known = _mlp(x.shape[1], self.recipe.mlp_hidden, len(labels.classes))
+            known.load_state_dict(kept["weights"])
+            return known.eval()
         net = fit_mlp(x, labels, val_x, val_labels, self.recipe, self.seed)
         with atomic(path) as draft:
             torch.save({"stamp": stamp, "weights": net.state_dict()}, draft)
