@@ -19,7 +19,7 @@ PACKAGE = ROOT / "audiotk"
 # Top-level modules and folders by layer, lowest first. A new one is added here, on purpose.
 LAYERS = (
     {"errors", "files", "fingerprints", "tristate", "tables"},
-    {"audio", "decode", "ontology"},
+    {"audio", "decode", "ontology", "shards"},
     {
         "agreement", "backgrounds", "claims", "datasets", "energy", "events", "formats", "labels", "metrics",
         "mining", "noise", "oscillators", "relabel", "resample", "results", "scores", "silence", "soundscapes",

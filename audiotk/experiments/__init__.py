@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from audiotk import audio
+from audiotk import audio, shards
 from audiotk.files import atomic, cores
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.resample import Statistic
@@ -57,7 +57,7 @@ class Material:
     """
 
     segments: pd.DataFrame
-    waves: Any  # an array, a memory map or audio.LazyWaves
+    waves: Any  # an array, a memory map or shards.StoredWaves
     sr: int
     problems: pd.DataFrame
 
@@ -72,7 +72,12 @@ class Material:
         return replace(self, segments=self.segments[:rows], waves=self.waves[:rows])
 
     def on_disk(self, folder: str | Path) -> Material:
-        """The same with the sound in a file of `folder`, so that processes share it instead of each holding a copy."""
+        """The same with the sound in a file of `folder`, so that processes share it instead of each holding a copy.
+
+        Stored sound is shared as it is.
+        """
+        if not isinstance(self.waves, np.ndarray):
+            return self
         path = Path(folder) / f"waves-{secrets.token_hex(4)}.npy"
         with atomic(path) as draft:
             np.save(draft, self.waves)
@@ -90,12 +95,13 @@ def load_material(
 ) -> Material:
     """Read one split as windows (default: whole recordings); files that cannot be read are in `problems`.
 
-    More sound than `most_bytes` is not held in memory, but read again for each batch.
+    More sound than `most_bytes` is not held in memory, but decoded into files of the cache, once
+    (:class:`audiotk.shards.StoredWaves`).
 
     Raises
     ------
     AudiotkError
-        The split has no recording, or none that can be read.
+        The split has no recording, or none that can be read; the disk has no room for much sound.
     """
     recordings = dataset.part(split)
     if recordings.empty:
@@ -132,7 +138,7 @@ def read_segments(
     longest_s = (segments["end_s"] - segments["start_s"]).max() if window_s is None else window_s
     waves: Any
     if len(segments) * longest_s * sr * 4 > most_bytes:
-        waves = audio.LazyWaves(recordings, segments, sr, window_s)
+        waves = shards.StoredWaves(recordings, segments, sr, window_s, progress=progress)
         segments, problems = waves.segments, waves.problems
     else:
         waves, segments, problems = audio.load_segments(recordings, segments, sr, window_s, progress=progress)

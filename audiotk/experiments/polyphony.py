@@ -84,11 +84,7 @@ class Case:
 
     def on_disk(self, folder: str | Path) -> Case:
         """The same with the arrays of sound in files of `folder`, so that processes share them."""
-        moved = {
-            name: part.on_disk(folder) if isinstance(part.waves, np.ndarray) else part
-            for name, part in self.material.items()
-        }
-        return replace(self, material=moved)
+        return replace(self, material={name: part.on_disk(folder) for name, part in self.material.items()})
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(part.segments):,} {name}" for name, part in self.material.items())

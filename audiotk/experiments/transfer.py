@@ -220,7 +220,7 @@ def run(
     tasks = [(split, seed) for split in usable for seed in seeds]
     jobs = 1 if torch.cuda.is_available() else min(jobs or cores(), len(tasks))
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
-        waves = material.on_disk(shelf).waves if isinstance(material.waves, np.ndarray) else material.waves
+        waves = material.on_disk(shelf).waves
         folders = [Path(out) / "runs" / f"{split.root.replace(' ', '-')}-seed{seed}" for split, seed in tasks]
         calls = (
             joblib.delayed(train_split)(split, waves, segments, plan, seed, folder)

@@ -133,11 +133,10 @@ def run(outcome: Outcome, scale: str, seeds: Sequence[int], out: str | Path, job
 
 
 def read(dataset: Dataset, split: str, config: TrainConfig, shelf: str | Path) -> Material:
-    """Sound of a split as windows that know their length: in a file of `shelf`, much of it is read for each batch."""
+    """Sound of a split as windows that know their length, in a file of `shelf` or, much of it, in the cache."""
     recordings = dataset.part(split)
     windows = make_windows(recordings, config.clip_s)
-    part = read_segments(recordings, windows, config.sr, config.clip_s, most_bytes=MOST_BYTES)
-    part = part.on_disk(shelf) if isinstance(part.waves, np.ndarray) else part
+    part = read_segments(recordings, windows, config.sr, config.clip_s, True, MOST_BYTES).on_disk(shelf)
     lengths_s = (part.segments["end_s"] - part.segments["start_s"]).to_numpy()
     return replace(part, waves=augment.Sources(part.waves, lengths_s))
 
