@@ -41,7 +41,7 @@ class StoredWaves:
     recordings, segments, sr, duration_s, workers, progress
         As in :func:`audiotk.audio.load_segments`.
     folder
-        Of all such sound; default: ``sound`` in :func:`audiotk.files.cache_dir`.
+        Of all such sound; default: :func:`sound_dir`.
     shard_bytes
         Size of a shard.
 
@@ -76,7 +76,7 @@ class StoredWaves:
         self._per = max(1, int(shard_bytes // max(1, stored_bytes(1, self.samples))))  # rows of a shard
         paths = paths_of(recordings, segments)
         key = _digest(segments, paths, [LAYOUT, sr, self.samples, self._per])
-        self.folder = (cache_dir() / "sound" if folder is None else Path(folder)) / key
+        self.folder = (sound_dir() if folder is None else Path(folder)) / key
         self._maps: dict[int, np.ndarray] = {}
         self._write_missing(segments, paths, workers, progress)
         told = [json.loads(self._about(k).read_text("utf8")) for k in range(self._count(segments))]
@@ -175,6 +175,11 @@ class StoredWaves:
                 text.write_text(json.dumps({"scales": scales, "failed": failed}), encoding="utf8")
 
 
+def sound_dir() -> Path:
+    """Where decoded sound is kept: ``sound`` in :func:`audiotk.files.cache_dir`."""
+    return cache_dir() / "sound"
+
+
 def stored_bytes(rows: int, samples: int) -> int:
     """Bytes that so many rows of so many samples take on the disk."""
     return 2 * rows * samples
@@ -221,10 +226,14 @@ def _digest(segments: pd.DataFrame, paths: pd.Series, layout: list[int]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_room(folder: Path, needed: int) -> None:
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder, which need not be there yet."""
     place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    free = shutil.disk_usage(place).free
-    if needed > free:
+    return shutil.disk_usage(place).free
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    if needed > (free := free_bytes(folder)):
         raise AudiotkError(
             f"{folder.parent}: decoded sound takes {needed / 1e9:,.1f} GB more there, but {free / 1e9:,.1f} GB are "
             "free; make room (older sound in that folder may be deleted), or set AUDIOTK_CACHE to a larger disk"

@@ -7,7 +7,7 @@ noise, in the sizes of the training itself. Not counted: reading and scoring of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from audiotk import audio, datasets, mining, models
 from audiotk.experiments import (
+    MOST_BYTES,
     check_scale,
     clip_or_range,
     ghost_sounds,
@@ -33,6 +34,7 @@ from audiotk.experiments import (
 )
 from audiotk.experiments.hierarchies import Case as Hierarchy
 from audiotk.files import cores
+from audiotk.shards import stored_bytes
 from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
 from audiotk.train import TrainConfig, automatic_precision, make_fabric
 from audiotk.train.batches import batches, make_sequences
@@ -62,10 +64,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the data are, and what will be trained."""
+    """What the data are, what will be trained, and how much decoded sound the cache will hold."""
 
     data: str
     stages: list[Stage]
+    sound_gb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,12 @@ def _data(values: Mapping[str, Any], counts: tuple[int, ...], seconds: float = E
     return _Data(told, found, seconds, len(dataset.classes), dataset)
 
 
+def _sound_gb(rows: Iterable[int], config: TrainConfig) -> float:
+    """Room that splits of so many segments take in the cache, those that are more than memory may hold."""
+    samples = round(config.clip_s * config.sr)
+    return sum(stored_bytes(n, samples) for n in rows if 4 * n * samples > MOST_BYTES) / 1e9
+
+
 def _told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {split}" for split, count in counts.items())
 
@@ -149,8 +158,9 @@ def _quickstart(values: Mapping[str, Any]) -> Plan:
     found = _data(values, (round(0.6 * n), round(0.2 * n), round(0.2 * n)))
     like = found.dataset or datasets.load("embedded", n_train=1, n_val=1, n_test=1)
     config = quickstart.recipe(like, scale)
-    rows = found.windows("train", config.clip_s)
-    return Plan(found.told, [Stage("MelCNN", seeds, config, rows, found.classes)])
+    rows = {split: found.windows(split, config.clip_s) for split in SPLITS}
+    stages = [Stage("MelCNN", seeds, config, rows["train"], found.classes)]
+    return Plan(found.told, stages, _sound_gb(rows.values(), config))
 
 
 def _label_segments(values: Mapping[str, Any]) -> Plan:
@@ -160,7 +170,8 @@ def _label_segments(values: Mapping[str, Any]) -> Plan:
     rows = round(min(counts[0], found.counts["train"]) * max(1.0, found.seconds / window_s))
     config = label_training.recipe(window_s, epochs)
     runs = len(label_training.ARMS) * len(values["seeds"])
-    return Plan(found.told, [Stage("both labelings", runs, config, rows, found.classes)])
+    stages = [Stage("both labelings", runs, config, rows, found.classes)]
+    return Plan(found.told, stages, _tested_gb(found, config))
 
 
 def _clip_or_range(values: Mapping[str, Any]) -> Plan:
@@ -179,6 +190,7 @@ def _clip_or_range(values: Mapping[str, Any]) -> Plan:
             Stage("ranges and clip labels", len(times) * seeds, config, rows, found.classes),
             Stage("whole clips", seeds, whole_config, rows, found.classes),
         ],
+        _sound_gb([found.windows("val", config.clip_s), found.windows("test", clip_or_range.HOP_S)], config),
     )
 
 
@@ -189,10 +201,15 @@ def _ghosts(values: Mapping[str, Any]) -> tuple[_Data, int, TrainConfig]:
     return found, rows, ghosts.recipe(rows, epochs)
 
 
+def _tested_gb(found: _Data, config: TrainConfig) -> float:
+    return _sound_gb([found.windows(split, config.clip_s) for split in ("val", "test")], config)
+
+
 def _ghost_sounds(values: Mapping[str, Any]) -> Plan:
     found, rows, config = _ghosts(values)
     runs = len(ghost_sounds.ARMS) * len(values["seeds"])
-    return Plan(found.told, [Stage("all arms", runs, config, rows, found.classes + len(mining.THEMES))])
+    stages = [Stage("all arms", runs, config, rows, found.classes + len(mining.THEMES))]
+    return Plan(found.told, stages, _tested_gb(found, config))
 
 
 def _silence_energy(values: Mapping[str, Any]) -> Plan:
@@ -209,6 +226,7 @@ def _silence_energy(values: Mapping[str, Any]) -> Plan:
             Stage("trained again, deeper", 2 * seeds, replace(again, model_options=deep), rows, classes),
             Stage("trained again, longer", 2 * seeds, config, rows, classes),
         ],
+        _tested_gb(found, config),
     )
 
 
@@ -222,7 +240,8 @@ def _label_joining(values: Mapping[str, Any]) -> Plan:
     found = _polyphony(values)
     config = polyphony.recipe(found.seconds, values["scale"])
     runs = len(label_joining.ARMS) * len(values["seeds"])
-    return Plan(found.told, [Stage("all arms", runs, config, found.counts["train"], found.classes)])
+    stages = [Stage("all arms", runs, config, found.counts["train"], found.classes)]
+    return Plan(found.told, stages, _sound_gb(found.counts.values(), config))
 
 
 def _label_correction(values: Mapping[str, Any]) -> Plan:
@@ -239,6 +258,7 @@ def _label_correction(values: Mapping[str, Any]) -> Plan:
             Stage("raw labels, twice as long", seeds, label_correction.twice(config), rows, classes),
             Stage("teachers of the folds", label_correction.N_FOLDS * seeds, fold, rows, classes),
         ],
+        _sound_gb(found.counts.values(), config),
     )
 
 
@@ -251,8 +271,9 @@ def _zero_shot(values: Mapping[str, Any]) -> Plan:
     config = zero_shot_students.recipe(scale, ESC50_S if mixed else quickstart.window_s(like))
     known = found.dataset is None  # made recordings: their truth is known, and has a student, too
     runs = (len(zero_shot_students.STUDENTS) - (not known)) * len(values["seeds"])
-    rows = found.windows("train", config.clip_s)
-    return Plan(found.told, [Stage("students", runs, config, rows, found.classes)])
+    rows = {split: found.windows(split, config.clip_s) for split in SPLITS}
+    stages = [Stage("students", runs, config, rows["train"], found.classes)]
+    return Plan(found.told, stages, _sound_gb(rows.values(), config))
 
 
 def _transfer(values: Mapping[str, Any]) -> Plan:
@@ -275,7 +296,7 @@ def _transfer(values: Mapping[str, Any]) -> Plan:
         less = replace(config, epoch_size=max(2, round(shares / max(1, len(recipe.shares) - 1) * len(target.segments))))
         runs = (len(recipe.shares) - 1) * models_ * seeds
         stages.append(_transfer_stage(f"{split.root}: learning curve", runs, less, target))
-    return Plan(_transfer_told(case), stages)
+    return Plan(_transfer_told(case), stages, _sound_gb([len(case.labels.segments)], recipe.config))
 
 
 def _different(target: Mapping[str, Mapping[str, Labels]]) -> list[Mapping[str, Labels]]:
