@@ -38,8 +38,8 @@ TORCH = {"torch", "torchaudio", "torchvision", "lightning_fabric", "transformers
 # Import name -> distribution, and import name -> the declared distribution that always brings it.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "jscatter": "jupyter-scatter", "umap": "umap-learn"}
 BROUGHT_BY = {
-    "IPython": "ipykernel", "dask": "distributed", "joblib": "scikit-learn", "packaging": "distributed",
-    "PIL": "matplotlib", "safetensors": "transformers", "traitlets": "ipywidgets",
+    "IPython": "ipykernel", "dask": "distributed", "filelock": "torch", "joblib": "scikit-learn",
+    "packaging": "distributed", "PIL": "matplotlib", "safetensors": "transformers", "traitlets": "ipywidgets",
 }  # fmt: skip
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -28,7 +28,8 @@ import torch
 from tqdm.auto import tqdm
 
 from audiotk import audio, shards
-from audiotk.files import atomic, cores
+from audiotk.experiments.devices import at_once, own_gpu
+from audiotk.files import atomic
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.resample import Statistic
 from audiotk.stats import Interval, bootstrap, paired_bootstrap
@@ -184,7 +185,8 @@ def train_arms(
     out
         Run folders go to ``out/ARM-seedN``; a finished one is not trained again, a killed one goes on.
     jobs
-        Processes, each with one thread; default: the number of processors.
+        Processes, each with one thread and, where there are any, a GPU of its own; default: as many as there are GPUs,
+        else processors.
 
     Returns
     -------
@@ -205,7 +207,7 @@ def train_tasks(
     folders = [run_folder(out, arm.name, seed) for arm, seed in tasks]
     if len(set(folders)) != len(tasks):
         raise AudiotkError(f"arms and seeds have to differ, got {[(arm.name, seed) for arm, seed in tasks]}")
-    jobs = min(jobs or cores(), len(tasks))
+    jobs = at_once(jobs, len(tasks))
     order = np.argsort([-_cost(arm) for arm, _ in tasks], kind="stable")  # the longest first, so none is left over
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", max_nbytes="1M")
     calls = (joblib.delayed(_train_one)(*tasks[i], folders[i], val, dict(score_on)) for i in order)
@@ -229,7 +231,7 @@ def _train_one(
     more: dict[str, Any] = {"weights": arm.weights, "backgrounds": arm.backgrounds, "progress": False}
     if arm.start is not None:
         more["start"] = load_checkpoint(arm.start)
-    with one_thread():
+    with one_thread(), own_gpu():
         run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, **more)
         return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
 

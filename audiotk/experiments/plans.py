@@ -383,7 +383,7 @@ def machine() -> str:
     """What the costs are those of."""
     if not torch.cuda.is_available():
         return f"{cores()} processor cores, no GPU"
-    return f"{torch.cuda.get_device_name()} in {automatic_precision()}"
+    return f"one GPU ({torch.cuda.get_device_name()}, {automatic_precision()}) of {torch.cuda.device_count()}"
 
 
 def _net(config: TrainConfig, classes: int) -> models.WaveformModel:

@@ -32,6 +32,7 @@ import pandas as pd
 
 from audiotk import audio, augment, datasets, labels, noise
 from audiotk.experiments import COARSE, MOST_BYTES, Material, check_scale, load_material, read_segments
+from audiotk.experiments.devices import gpus
 from audiotk.ontology.classmaps import ClassMap, read_class_map
 from audiotk.tables import (
     SPLITS,
@@ -337,8 +338,8 @@ def intervals_over(seeds: Sequence[int]) -> str:
 
 
 def jobs_for(scale: str) -> int | None:
-    """Training runs at once: one at scale "paper" (a GPU, and workers of its own), else one a processor (None)."""
-    return 1 if scale == "paper" else None
+    """Training runs at once: one at scale "paper" without a GPU (it has workers of its own), else all (None)."""
+    return 1 if scale == "paper" and not gpus() else None
 
 
 def recipe(seconds: float, scale: str, **changes: Any) -> TrainConfig:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from audiotk import losses, metrics
 from audiotk.experiments import one_thread
+from audiotk.experiments.devices import own_gpu
 from audiotk.files import atomic
 from audiotk.models import WaveformModel
 from audiotk.models.predict import Waves, predict_logits
@@ -81,10 +82,11 @@ class Rows:
 
 
 @one_thread()
+@own_gpu()
 def train_split(
     split: Split, waves: Waves, segments: pd.Index, recipe: Recipe, seed: int, folder: Path
 ) -> dict[Key, pd.DataFrame]:
-    """Train everything that P2 compares within one split, on one thread.
+    """Train everything that P2 compares within one split, on one thread and, if there is any, one GPU.
 
     Parameters
     ----------

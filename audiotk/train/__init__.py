@@ -1,6 +1,7 @@
 """Train a model on waveforms and tri-state labels: one loop, the best epoch by validation mAP, exact resume.
 
-The same loop runs on a CPU, a GPU, or many by ``torchrun`` (Lightning Fabric). A run is a folder:
+The same loop runs on a CPU, a GPU, or many (Lightning Fabric): one run gets four GPUs by a script that calls
+:func:`train`, started as ``torchrun --nproc-per-node=4 script.py``. A run is a folder:
 ``config.json``, ``history.jsonl`` (one line an epoch), ``best.pt`` (a checkpoint that explains itself) and ``last.pt``
 (what resuming needs). Calling :func:`train` again with the same arguments continues a killed run, or returns a
 finished one without training.
@@ -162,7 +163,7 @@ def train(
 
 
 def make_fabric(precision: str = "auto") -> Fabric:
-    """Fabric for where we are: the processes that ``torchrun`` started, else one, on a GPU if there is one.
+    """Fabric for where we are: the processes that ``torchrun`` started, else one, on torch's current GPU if any.
 
     Models get their waves in float32 in mixed precision, too (Fabric itself would round these to 8 bits).
     """
@@ -179,7 +180,10 @@ def make_fabric(precision: str = "auto") -> Fabric:
     precision = automatic_precision() if precision == "auto" else precision
     mixed = precision.endswith("-mixed")
     how: Any = {"plugins": Mixed(precision, accelerator)} if mixed else {"precision": precision}  # type: ignore[arg-type]
-    return Fabric(accelerator=accelerator, devices=local or 1, num_nodes=nodes, **how)
+    devices: Any = local or 1
+    if accelerator == "cuda" and not local:
+        devices = [torch.cuda.current_device()]
+    return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, **how)
 
 
 def automatic_precision() -> str:
