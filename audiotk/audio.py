@@ -225,7 +225,7 @@ def probe(
     found = _look(paths, workers, progress)
     files = pd.DataFrame([asdict(one) for one in found if isinstance(one, AudioInfo)], columns=INFO_COLUMNS)
     failed = [(str(path), str(path), one) for path, one in zip(paths, found, strict=True) if isinstance(one, str)]
-    return files.astype({"path": "str", "format": "str"}), _problems(failed, len(found))
+    return files.astype({"path": "str", "format": "str"}), problem_table(failed, len(found))
 
 
 def load_segments(
@@ -262,12 +262,12 @@ def load_segments(
         Columns recording, path, reason: what was skipped, in the given order.
     """
     segments = check_segments(segments)
-    samples = _samples(segments, sr, duration_s)
-    waves, failed = _load_rows(_paths(recordings, segments), segments, sr, samples, workers, progress)
+    samples = samples_of(segments, sr, duration_s)
+    waves, failed = load_rows(paths_of(recordings, segments), segments, sr, samples, workers, progress)
     if not failed:
-        return waves, segments, _problems([], 0)
+        return waves, segments, problem_table([], 0)
     bad = sorted({row for row, *_ in failed})
-    problems = _problems(_unique(failed), segments["recording"].nunique())
+    problems = problem_table(_unique(failed), segments["recording"].nunique())
     return np.delete(waves, bad, axis=0), segments.drop(index=bad).reset_index(drop=True), problems
 
 
@@ -303,7 +303,7 @@ class LazyWaves:
         workers: int | None = None,
     ) -> None:
         segments = check_segments(segments)
-        paths = _paths(recordings, segments)
+        paths = paths_of(recordings, segments)
         files = paths.unique().tolist()
         found = dict(zip(files, _look(files, workers, progress=False), strict=True))
         failed: dict[int, tuple[str, str, str]] = {}
@@ -314,10 +314,10 @@ class LazyWaves:
             elif end_s > one.duration_s + GRACE_S:
                 reason = f"segment {segments['segment'].iloc[row]}: {path}: ends at {one.duration_s:.3f} s"
                 failed[row] = (segments["recording"].iloc[row], path, reason)
-        self.problems = _problems(list(dict.fromkeys(failed.values())), segments["recording"].nunique())
+        self.problems = problem_table(list(dict.fromkeys(failed.values())), segments["recording"].nunique())
         missing = segments.index.isin(list(failed))
         self.segments = segments[~missing].reset_index(drop=True)
-        self.sr, self.samples, self.workers = sr, _samples(segments, sr, duration_s), workers
+        self.sr, self.samples, self.workers = sr, samples_of(segments, sr, duration_s), workers
         self._paths = paths[~missing].reset_index(drop=True)
 
     def __len__(self) -> int:
@@ -327,7 +327,7 @@ class LazyWaves:
         chosen = np.atleast_1d(np.arange(len(self))[rows])
         segments = self.segments.iloc[chosen].reset_index(drop=True)
         paths = self._paths.iloc[chosen].reset_index(drop=True)
-        waves, failed = _load_rows(paths, segments, self.sr, self.samples, self.workers, progress=False)
+        waves, failed = load_rows(paths, segments, self.sr, self.samples, self.workers, progress=False)
         if failed:
             raise AudiotkError(f"{failed[0][3]} ({len(failed)} of {len(chosen)} segments of this batch)")
         return waves
@@ -345,7 +345,7 @@ def _look(paths: Sequence[PathLike], workers: int | None, progress: bool) -> lis
     return list(in_threads(work, list(paths), workers, progress, "probe"))
 
 
-def _problems(failed: Sequence[tuple[str, str, str]], of: int) -> pd.DataFrame:
+def problem_table(failed: Sequence[tuple[str, str, str]], of: int) -> pd.DataFrame:
     """The problems table of `failed` (recording, path, reason), announced by a warning."""
     table = pd.DataFrame(list(failed), columns=list(PROBLEM_COLUMNS)).astype(PROBLEM_COLUMNS)
     if len(table):
@@ -359,7 +359,7 @@ def _unique(failed: Sequence[tuple[int, str, str, str]]) -> list[tuple[str, str,
     return list(dict.fromkeys((recording, path, reason) for _, recording, path, reason in sorted(failed)))
 
 
-def _paths(recordings: pd.DataFrame, segments: pd.DataFrame) -> pd.Series:
+def paths_of(recordings: pd.DataFrame, segments: pd.DataFrame) -> pd.Series:
     """The path of each segment's recording."""
     paths = segments["recording"].map(recordings.set_index("recording")["path"])
     if paths.isna().any():
@@ -368,7 +368,7 @@ def _paths(recordings: pd.DataFrame, segments: pd.DataFrame) -> pd.Series:
     return paths
 
 
-def _samples(segments: pd.DataFrame, sr: int, duration_s: float | None) -> int:
+def samples_of(segments: pd.DataFrame, sr: int, duration_s: float | None) -> int:
     """Length of a wave in samples."""
     if duration_s is None:
         duration_s = float((segments["end_s"] - segments["start_s"]).max()) if len(segments) else 0.0
@@ -377,7 +377,7 @@ def _samples(segments: pd.DataFrame, sr: int, duration_s: float | None) -> int:
     return round(duration_s * whole_hz(sr))
 
 
-def _load_rows(
+def load_rows(
     paths: pd.Series, segments: pd.DataFrame, sr: int, samples: int, workers: int | None, progress: bool
 ) -> tuple[np.ndarray, list[tuple[int, str, str, str]]]:
     """Waves [shape=(len(segments), samples)] and (row, recording, path, reason) of what could not be read."""

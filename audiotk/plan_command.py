@@ -13,8 +13,9 @@ from audiotk.notebook_arguments import add_notebooks, parameters_of
 
 EPILOG = """\
 Labels are read whole, a few recordings of each split are read, and each kind of training is timed for a few steps on
-noise. Hours are those of this machine, one training after the other; run it where you mean to train. No run
-folder is written; embedded recordings that 09 needs go to the cache.
+noise. Hours are those of this machine, one training after the other; run it where you mean to train. More sound
+than memory should hold is decoded once, into files whose size is said. No run folder is written; embedded recordings
+that 09 needs go to the cache.
 
 examples:
   audiotk plan notebooks                                  the embedded data, at scale "demo"
@@ -41,7 +42,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from audiotk.experiments.plans import costs, machine, plan
+    from audiotk.experiments.plan_costs import costs, machine
+    from audiotk.experiments.plans import plan
     from audiotk.runs import notebook_values
 
     bad, hours = 0, 0.0
@@ -60,11 +62,21 @@ def _plan(arguments: argparse.Namespace) -> int:
             continue
         table = costs(found.stages)
         hours += table["hours"].sum()
-        print(f"{name}\n  {found.data}\n{_text(table)}\n", flush=True)
+        print(f"{name}\n  {found.data}\n{_text(table)}\n{_sound(found.sound_gb)}", flush=True)
     print(f"in all {_time(hours)} of training, one after the other, on {machine()}")
     if bad:
         print(f"audiotk: {bad} notebook(s) cannot run as asked", file=sys.stderr)
     return 1 if bad else 0
+
+
+def _sound(gigabytes: float) -> str:
+    """How much decoded sound is kept, and where; nothing if memory holds it all."""
+    from audiotk.shards import free_bytes, sound_dir
+
+    if not gigabytes:
+        return ""
+    folder = sound_dir()
+    return f"  decoded sound: {gigabytes:,.1f} GB in {folder}, where {free_bytes(folder) / 1e9:,.1f} GB are free\n"
 
 
 def _text(table: object) -> str:

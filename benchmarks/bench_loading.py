@@ -5,6 +5,9 @@ Both sides read the same files in the same run, in turns; the best of the repeat
 theirs is ``librosa.load(sr=16000)``, ``melspectrogram`` and ``power_to_db``, one file after the other. Sound: real
 ESC-10 recordings in pairs where they are (``../shared/data`` or ``AUDIOTK_TEST_DATA``), else synthetic noise.
 
+Then an epoch of batches in random order, each wave decoded anew (``audio.LazyWaves``), against the same epoch from
+shards (``shards.StoredWaves``, pages in memory), and what it takes to write these.
+
     python benchmarks/bench_loading.py --n 60
 """
 
@@ -20,11 +23,15 @@ from pathlib import Path
 
 import librosa
 import numpy as np
+import pandas as pd
 import soundfile as sf
 import torch
 
-from audiotk.audio import load
+from audiotk.audio import LazyWaves, load
 from audiotk.features import LogMel
+from audiotk.models.predict import Waves
+from audiotk.shards import StoredWaves
+from audiotk.tables import whole_recordings
 
 SR, FILE_SR, SECONDS = 16_000, 44_100, 10
 MEL = {"n_fft": 1024, "hop_length": 320, "n_mels": 64}
@@ -64,6 +71,28 @@ def by_audiotk(paths: list[Path], front: LogMel, workers: int | None) -> None:
             pass
 
 
+def epoch(waves: Waves, batch_size: int = 32) -> None:
+    order = np.random.default_rng(0).permutation(len(waves))
+    for start in range(0, len(order), batch_size):
+        waves[order[start : start + batch_size]]
+
+
+def epochs(paths: list[Path], folder: Path, repeats: int) -> dict[str, float]:
+    """Best CPU seconds of an epoch either way, and those of writing the shards."""
+    names = [str(path) for path in paths]
+    recordings = pd.DataFrame({"recording": names, "path": names, "duration_s": float(SECONDS), "sr": FILE_SR})
+    segments = whole_recordings(recordings)
+    begin = time.process_time()
+    stored = StoredWaves(recordings, segments, SR, folder=folder)
+    writing = time.process_time() - begin
+    sides = {"decoded anew": LazyWaves(recordings, segments, SR), "from shards": stored}
+    best = dict.fromkeys(sides, np.inf)
+    for _ in range(repeats):
+        for name, waves in sides.items():
+            best[name] = min(best[name], seconds(lambda waves=waves: epoch(waves))[1])
+    return {**best, "writing the shards": writing}
+
+
 def seconds(work: Callable[[], None]) -> tuple[float, float]:
     """Wall-clock and CPU seconds."""
     time.sleep(0.3)  # numpy's BLAS threads keep a core busy for a while after the other side's last product
@@ -80,9 +109,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # every core has a thread of ours already
     front = LogMel(SR)
-    rows = []
+    rows, passes = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in (".ogg", ".wav"):
+        for suffix in (".ogg", ".flac", ".wav"):
             paths = make_files(Path(folder), options.n, suffix)
             sides = {
                 "librosa loop": lambda paths=paths: by_librosa(paths),
@@ -96,10 +125,18 @@ def main() -> None:
             for name, (wall, cpu) in best.items():
                 ratio = best["librosa loop"][0] / wall
                 rows.append((suffix[1:].upper(), name, options.n / wall, 1e3 * cpu / options.n, ratio))
+            spent = epochs(paths, Path(folder) / "shards", options.repeats)
+            passes += [
+                (suffix[1:].upper(), name, 1e3 * cpu / options.n, spent["decoded anew"] / cpu)
+                for name, cpu in spent.items()
+            ]
     print(f"{os.cpu_count()} cores, {options.n} recordings of {SECONDS} s, best of {options.repeats}")
     print(f"{'format':8}{'side':16}{'recordings/s':>14}{'CPU ms each':>14}{'ratio':>8}")
     for kind, name, rate, cpu, ratio in rows:
         print(f"{kind:8}{name:16}{rate:14.0f}{cpu:14.2f}{ratio:8.2f}")
+    print(f"\n{'format':8}{'epoch':20}{'CPU ms each':>14}{'ratio':>8}")
+    for kind, name, cpu, ratio in passes:
+        print(f"{kind:8}{name:20}{cpu:14.2f}{ratio:8.2f}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "audiotk"
 # Top-level modules and folders by layer, lowest first. A new one is added here, on purpose.
 LAYERS = (
     {"errors", "files", "fingerprints", "tristate", "tables"},
-    {"audio", "decode", "ontology"},
+    {"audio", "decode", "ontology", "shards"},
     {
         "agreement", "backgrounds", "claims", "datasets", "energy", "events", "formats", "labels", "metrics",
         "mining", "noise", "oscillators", "relabel", "resample", "results", "scores", "silence", "soundscapes",
@@ -38,8 +38,8 @@ TORCH = {"torch", "torchaudio", "torchvision", "lightning_fabric", "transformers
 # Import name -> distribution, and import name -> the declared distribution that always brings it.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "jscatter": "jupyter-scatter", "umap": "umap-learn"}
 BROUGHT_BY = {
-    "IPython": "ipykernel", "dask": "distributed", "joblib": "scikit-learn", "packaging": "distributed",
-    "PIL": "matplotlib", "safetensors": "transformers", "traitlets": "ipywidgets",
+    "IPython": "ipykernel", "dask": "distributed", "filelock": "torch", "joblib": "scikit-learn",
+    "packaging": "distributed", "PIL": "matplotlib", "safetensors": "transformers", "traitlets": "ipywidgets",
 }  # fmt: skip
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

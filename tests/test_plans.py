@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiotk import experiments
 from audiotk.__main__ import main
-from audiotk.experiments import plans
-from audiotk.experiments.plans import Stage, plan
+from audiotk.experiments import plans, quickstart
+from audiotk.experiments.plan_costs import Stage, costs
+from audiotk.experiments.plans import plan
 from audiotk.runs import find_notebooks, notebook_values
 from audiotk.tables import AudiotkError
 from audiotk.train import TrainConfig
@@ -63,9 +65,28 @@ def test_a_folder_is_counted_and_its_sound_is_read(tmp_path):
         plan("00_quickstart", values("00", data="folder", data_root=str(folder_of_sounds(tmp_path / "bad", True))))
 
 
+def test_decoded_sound_is_counted_where_memory_does_not_hold_it(tmp_path, monkeypatch):
+    """The size that is planned is that of the files, once the data are read; and 0 for what is held in memory."""
+    root = folder_of_sounds(tmp_path / "sounds")
+    given = values("00", data="folder", data_root=str(root), scale="smoke")
+    assert plan("00_quickstart", given).sound_gb == 0
+    dataset = quickstart.load("folder", str(root), "smoke")
+    config = quickstart.recipe(dataset, "smoke")
+    monkeypatch.setattr(plans, "MOST_BYTES", 0.0)
+    monkeypatch.setattr(experiments.load_material, "__defaults__", (None, None, False, 0.0))
+    monkeypatch.setenv("AUDIOTK_CACHE", str(tmp_path / "cache"))
+    quickstart.read(dataset, config)
+    sizes = [path.stat().st_size - 128 for path in (tmp_path / "cache").rglob("*.npy")]
+    assert len(sizes) == 3
+    assert plan("00_quickstart", given).sound_gb * 1e9 == pytest.approx(sum(sizes))
+    for name in ("01", "02", "03", "04", "05", "06", "07", "09"):
+        path = next(NOTEBOOKS.glob(f"{name}*.ipynb"))
+        assert plan(path.stem, values(name, scale="smoke")).sound_gb > 0
+
+
 def test_costs_are_measured_and_grow_with_the_runs():
     config = TrainConfig(model_options={"mels": 16, "width": 0.25}, clip_s=1.0, epochs=2, batch_size=4)
-    table = plans.costs([Stage("a", 1, config, 8, 3), Stage("b", 10, config, 8, 3)])
+    table = costs([Stage("a", 1, config, 8, 3), Stage("b", 10, config, 8, 3)])
     assert (table["hours"] > 0).all()
     assert table["hours"][1] == pytest.approx(10 * table["hours"][0])
     assert table["sequences"].tolist() == [16, 160]
@@ -78,6 +99,10 @@ def test_the_command_says_what_stands_in_the_way_and_writes_nothing(tmp_path, ca
     nb = str(next(NOTEBOOKS.glob("05*.ipynb")))
     assert main(["plan", nb, "--scale", "smoke"]) == 0
     told = capsys.readouterr().out
+    assert "decoded sound" not in told
+    monkeypatch.setattr(plans, "MOST_BYTES", 1e6)
+    assert main(["plan", nb, "--scale", "smoke"]) == 0
+    assert "decoded sound: 0.0 GB in " in capsys.readouterr().out
     assert "24 train" in told
     assert "all arms" in told
     assert "288 s" in told

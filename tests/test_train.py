@@ -7,13 +7,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from audiotk import augment, metrics, models, train
+from audiotk import augment, features, metrics, models, train
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.models.predict import score
 from audiotk.tables import AudiotkError, Labels
@@ -177,14 +178,62 @@ def test_plateau_halves_after_so_many_epochs_without_a_better_one():
     assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]
 
 
-def test_bf16_stays_close_to_float32(data, tmp_path):
-    runs = {
-        precision: train.train(config(precision=precision, epochs=2), *data, tmp_path / precision, progress=False)
-        for precision in ("32-true", "bf16-mixed")
-    }
+NETWORKS = {
+    "melcnn": SMALL,
+    "rawcnn": {"filters": [8, 8, 16], "kernels": [17, 16, 15], "dense": [16, 8]},
+    "acdnet": {"width": 0.25, "frequency_pools": [2, 2, 2, 2, 2, 1, 1]},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bf16_stays_close_to_float32(data, tmp_path, monkeypatch, name):
+    """The first step and what comes of it; front ends hear the same waves, and what is kept and said is float32."""
+    front = {"melcnn": features.LogMel, "acdnet": features.CompressedSTFT, "rawcnn": torch.nn.Conv1d}[name]
+    forward, heard = front.forward, []
+    monkeypatch.setattr(front, "forward", lambda self, wave: heard.append(forward(self, wave)) or heard[-1])
+    settings = config(model=name, model_options=NETWORKS[name], epochs=2, batch_size=48)
+    runs, first = {}, {}
+    for precision in ("32-true", "bf16-mixed"):
+        heard.clear()
+        runs[precision] = train.train(
+            replace(settings, precision=precision), *data, tmp_path / precision, progress=False
+        )
+        first[precision] = heard[0]
     exact, rough = (run.history["loss"].to_numpy() for run in runs.values())
-    np.testing.assert_allclose(rough, exact, rtol=0.05)
+    np.testing.assert_allclose(rough, exact, rtol=0.02)
     assert not np.array_equal(rough, exact)  # it did compute differently
+    torch.testing.assert_close(first["bf16-mixed"], first["32-true"], rtol=0, atol=0)
+    kept = weights(runs["bf16-mixed"]).values()
+    assert {value.dtype for value in kept if value.is_floating_point()} == {torch.float32}
+    said = [run.score(data[2], data[3].segments).to_numpy() for run in runs.values()]
+    np.testing.assert_allclose(said[1], said[0], atol=0.05)
+    assert len(np.unique(said[1])) > 100  # bf16 has 8 bits: it would have fewer different scores
+
+
+def test_the_precision_of_a_run_is_what_it_was_and_has_to_stay(data, tmp_path, monkeypatch):
+    """What "auto" stands for is stored; a run in one precision is not gone on with in another."""
+    run = train.train(config(epochs=1), *data, tmp_path / "cpu", progress=False)
+    assert config().precision == "auto"
+    assert run.config.precision == json.loads((tmp_path / "cpu" / "config.json").read_text())["precision"] == "32-true"
+    assert run.checkpoint().config["precision"] == "32-true"
+    train.train(config(epochs=1, precision="32-true"), *data, tmp_path / "cpu", progress=False)  # the same run
+    monkeypatch.setattr(train, "automatic_precision", lambda: "bf16-mixed")
+    with pytest.raises(AudiotkError, match="other settings"):
+        train.train(config(epochs=1), *data, tmp_path / "cpu", progress=False)
+    assert train.train(config(epochs=1), *data, tmp_path / "gpu", progress=False).config.precision == "bf16-mixed"
+    monkeypatch.undo()
+    with pytest.raises(AudiotkError, match="other settings"):
+        train.train(config(epochs=1), *data, tmp_path / "gpu", progress=False)
+    own = train.make_fabric("bf16-mixed")
+    with pytest.raises(AudiotkError, match="other settings"):
+        train.train(config(epochs=1), *data, tmp_path / "cpu", fabric=own, progress=False)
+
+
+@pytest.mark.parametrize(("gpu", "able"), [(False, False), (True, False), (True, True)])
+def test_automatic_precision(monkeypatch, gpu, able):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
+    assert train.automatic_precision() == ("bf16-mixed" if gpu and able else "32-true")
 
 
 def test_early_stop(data, tmp_path):

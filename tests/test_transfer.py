@@ -1,7 +1,6 @@
 """Transfer between base and target: splits against a twin made of sets, effects against direct sums, P2's own table."""
 
 import json
-from collections import namedtuple
 from dataclasses import replace
 from itertools import pairwise
 
@@ -211,7 +210,10 @@ def test_what_each_network_begins_with_and_hears(outcome, tmp_path, monkeypatch)
     place = np.arange(len(segments), dtype="float32")[:, None]  # a wave that is its own row number
     heard, fitted = {}, []
 
-    Net = namedtuple("Net", ["name"])
+    class Net(torch.nn.Linear):
+        def __init__(self, name):
+            super().__init__(1, 1)
+            self.name = name
 
     def spy_train(config, waves, labels, val_waves, val_labels, folder, start=None, progress=True):
         heard[folder.name] = (
@@ -286,6 +288,53 @@ def test_what_each_network_begins_with_and_hears(outcome, tmp_path, monkeypatch)
             assert val_labels == split.target[target]["val"]
     assert len(fitted) == 9
     assert len(heard) == 3 + found
+
+
+def test_a_killed_run_goes_on_with_the_mlps_that_it_has(outcome, tmp_path, monkeypatch):
+    """Killed in the sixth: the first five are not trained again, and all ends as without a kill; other data are."""
+    split, segments = outcome.splits[0], pd.Index(outcome.case.labels.segments)
+    waves = np.random.default_rng(0).normal(size=(len(segments), 4)).astype("float32")
+    plan, fitted, left = outcome.recipe, [], [np.inf]
+
+    def at_once(config, waves, labels, *_, **__):
+        model = torch.nn.Linear(4, len(labels.classes))
+        return type("Run", (), {"checkpoint": lambda self, device: type("C", (), {"model": model})()})()
+
+    def counted(*arguments):
+        if left[0] <= 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        fitted.append(arguments[1])
+        return fit_mlp(*arguments)
+
+    monkeypatch.setattr(transfer_training, "train", at_once)
+    monkeypatch.setattr(transfer_training, "features", lambda _, some: some[np.arange(len(some))])
+    monkeypatch.setattr(transfer_training, "fit_mlp", counted)
+
+    def run(folder, plan=plan, waves=waves, seed=0):
+        fitted.clear()
+        found = transfer_training.train_split(split, waves, segments, plan, seed, tmp_path / folder)
+        return {key: logits for key, logits in found.items() if key.way == FEATURES}
+
+    whole = run("whole")
+    assert len(fitted) == 9  # OL whole and half, PE-CML; PEL is OL here
+    left[0] = 5
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    left[0] = np.inf
+    again = run("killed")
+    assert len(fitted) == 4
+    assert again.keys() == whole.keys()
+    assert all(again[key].equals(whole[key]) for key in whole)
+    run("killed")
+    assert fitted == []
+    changed = run("killed", waves=waves + np.float32(1e-3))
+    assert len(fitted) == 9
+    assert not any(changed[key].equals(whole[key]) for key in whole)
+    run("killed", waves=waves + np.float32(1e-3), plan=replace(plan, mlp_hidden=8))
+    assert len(fitted) == 9
+    run("killed", waves=waves + np.float32(1e-3), plan=replace(plan, mlp_hidden=8), seed=1)
+    assert len(fitted) == 9
 
 
 def test_smaller_shares_are_parts_of_larger_ones(outcome, tmp_path, monkeypatch):

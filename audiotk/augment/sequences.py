@@ -104,7 +104,7 @@ class Sources:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number and length of the waves; files that are read when asked for (`audio.LazyWaves`) have `samples`."""
+        """Number and length of the waves; `audio.LazyWaves` have `samples`."""
         samples = self.waves.samples if hasattr(self.waves, "samples") else self.waves.shape[1]
         return len(self), int(samples)
 

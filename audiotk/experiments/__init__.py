@@ -29,8 +29,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from audiotk import audio
-from audiotk.files import atomic, cores
+from audiotk import audio, shards
+from audiotk.experiments.devices import at_once, own_gpu
+from audiotk.files import atomic
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.resample import Statistic
 from audiotk.stats import Interval, bootstrap, paired_bootstrap
@@ -59,7 +60,7 @@ class Material:
     """
 
     segments: pd.DataFrame
-    waves: Any  # an array, a memory map or audio.LazyWaves
+    waves: Any  # an array, a memory map or shards.StoredWaves
     sr: int
     problems: pd.DataFrame
 
@@ -74,7 +75,12 @@ class Material:
         return replace(self, segments=self.segments[:rows], waves=self.waves[:rows])
 
     def on_disk(self, folder: str | Path) -> Material:
-        """The same with the sound in a file of `folder`, so that processes share it instead of each holding a copy."""
+        """The same with the sound in a file of `folder`, so that processes share it instead of each holding a copy.
+
+        Stored sound is shared as it is.
+        """
+        if not isinstance(self.waves, np.ndarray):
+            return self
         path = Path(folder) / f"waves-{secrets.token_hex(4)}.npy"
         with atomic(path) as draft:
             np.save(draft, self.waves)
@@ -92,12 +98,13 @@ def load_material(
 ) -> Material:
     """Read one split as windows (default: whole recordings); files that cannot be read are in `problems`.
 
-    More sound than `most_bytes` is not held in memory, but read again for each batch.
+    More sound than `most_bytes` is not held in memory, but decoded into files of the cache, once
+    (:class:`audiotk.shards.StoredWaves`).
 
     Raises
     ------
     AudiotkError
-        The split has no recording, or none that can be read.
+        The split has no recording, or none that can be read; the disk has no room for much sound.
     """
     recordings = dataset.part(split)
     if recordings.empty:
@@ -134,7 +141,7 @@ def read_segments(
     longest_s = (segments["end_s"] - segments["start_s"]).max() if window_s is None else window_s
     waves: Any
     if len(segments) * longest_s * sr * 4 > most_bytes:
-        waves = audio.LazyWaves(recordings, segments, sr, window_s)
+        waves = shards.StoredWaves(recordings, segments, sr, window_s, progress=progress)
         segments, problems = waves.segments, waves.problems
     else:
         waves, segments, problems = audio.load_segments(recordings, segments, sr, window_s, progress=progress)
@@ -202,7 +209,8 @@ def train_arms(
     out
         Run folders go to ``out/ARM-seedN``; a finished one is not trained again, a killed one goes on.
     jobs
-        Processes, each with one thread; default: the number of processors.
+        Processes, each with one thread and, where there are any, a GPU of its own; default: as many as there are GPUs,
+        else processors.
 
     Returns
     -------
@@ -223,7 +231,7 @@ def train_tasks(
     folders = [run_folder(out, arm.name, seed) for arm, seed in tasks]
     if len(set(folders)) != len(tasks):
         raise AudiotkError(f"arms and seeds have to differ, got {[(arm.name, seed) for arm, seed in tasks]}")
-    jobs = min(jobs or cores(), len(tasks))
+    jobs = at_once(jobs, len(tasks))
     order = np.argsort([-_cost(arm) for arm, _ in tasks], kind="stable")  # the longest first, so none is left over
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", max_nbytes="1M")
     calls = (joblib.delayed(_train_one)(*tasks[i], folders[i], val, dict(score_on)) for i in order)
@@ -247,7 +255,7 @@ def _train_one(
     more: dict[str, Any] = {"weights": arm.weights, "backgrounds": arm.backgrounds, "progress": False}
     if arm.start is not None:
         more["start"] = load_checkpoint(arm.start)
-    with one_thread():
+    with one_thread(), own_gpu():
         run = train(config, arm.material.waves, arm.labels, val[0].waves, val[1], folder, **more)
         return {name: run.score(part.waves, part.segments["segment"]) for name, part in score_on.items()}
 

@@ -28,12 +28,12 @@ import pandas as pd
 from audiotk import noise, relabel, resample, stats
 from audiotk.augment import Sources
 from audiotk.experiments import Arm, Material, interval_text, mean_over_seeds, row, train_arms
+from audiotk.experiments.devices import at_once
 from audiotk.experiments.label_joining import label_counts as label_counts
 from audiotk.experiments.polyphony import Case, jobs_for, recipe
 from audiotk.experiments.polyphony import intervals_over as intervals_over
 from audiotk.experiments.polyphony import load as load
 from audiotk.experiments.rule_quality import TAUGHT
-from audiotk.files import cores
 from audiotk.metrics import mean_average_precision
 from audiotk.resample import Statistic
 from audiotk.tables import Labels
@@ -104,7 +104,7 @@ def run(case: Case, scale: str, seeds: Sequence[int], out: str | Path, jobs: int
         first = [Arm(RAW, train, case.given, config), Arm(TWICE, train, case.given, twice(config))]
         first += [Arm(TRUE, train, truth["train"], config)] if "train" in truth else []
         scores = train_arms(first, val, {**tested, "train": train}, seeds, runs, jobs)
-        unseen = joblib.Parallel(n_jobs=min(jobs or cores(), len(seeds)))(
+        unseen = joblib.Parallel(n_jobs=at_once(jobs, len(seeds)))(
             joblib.delayed(out_of_fold)(on_disk, config, seed, runs) for seed in seeds
         )
         labels: dict[tuple[str, int], Labels] = {(arm.name, seed): arm.labels for arm in first for seed in seeds}

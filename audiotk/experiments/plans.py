@@ -1,22 +1,16 @@
-"""What an experiment will train, and what that costs on this machine, before it begins.
-
-The numbers of trainings are those of the experiments' own tables of arms; the speed is measured with a few steps on
-noise, in the sizes of the training itself. Not counted: reading and scoring of recordings, statistics and figures.
-"""
+"""What an experiment will train, before it begins: the numbers of trainings are those of its own table of arms."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 
-from audiotk import audio, datasets, mining, models
+from audiotk import audio, datasets, mining
 from audiotk.experiments import (
+    MOST_BYTES,
     check_scale,
     clip_or_range,
     ghost_sounds,
@@ -33,40 +27,22 @@ from audiotk.experiments import (
     zero_shot_students,
 )
 from audiotk.experiments.hierarchies import Case as Hierarchy
-from audiotk.files import cores
+from audiotk.experiments.plan_costs import Stage
+from audiotk.shards import stored_bytes
 from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
-from audiotk.train import TrainConfig, make_fabric
-from audiotk.train.batches import batches, make_sequences
-from audiotk.train.state import TrainState
+from audiotk.train import TrainConfig
 
 READ = 2  # recordings of each split that a plan reads
 EMBEDDED_S, ESC50_S = 10.0, 5.0
-FEW = 2  # sequences of a step of a large network that is timed on a CPU
-STEPS = 4  # that are timed, the first of which does not count
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Trainings of one kind: `runs` of them, each with `config` on `rows` segments of `classes` classes."""
-
-    what: str
-    runs: int
-    config: TrainConfig
-    rows: int
-    classes: int
-
-    @property
-    def sequences(self) -> int:
-        """Sequences that all runs together hear in training, if none stops early."""
-        return self.runs * self.config.epochs * (self.config.epoch_size or self.rows)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the data are, and what will be trained."""
+    """What the data are, what will be trained, and how much decoded sound the cache will hold."""
 
     data: str
     stages: list[Stage]
+    sound_gb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -126,6 +102,12 @@ def _as_it_is(dataset: Dataset, seconds: float = EMBEDDED_S) -> _Data:
     return _Data(told, found, seconds, len(dataset.classes), dataset)
 
 
+def _sound_gb(rows: Iterable[int], config: TrainConfig) -> float:
+    """Room that splits of so many segments take in the cache, those that are more than memory may hold."""
+    samples = round(config.clip_s * config.sr)
+    return sum(stored_bytes(n, samples) for n in rows if 4 * n * samples > MOST_BYTES) / 1e9
+
+
 def _told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {split}" for split, count in counts.items())
 
@@ -156,8 +138,9 @@ def _quickstart(values: Mapping[str, Any]) -> Plan:
     found = _data(values, (round(0.6 * n), round(0.2 * n), round(0.2 * n)))
     like = found.dataset or datasets.load("embedded", n_train=1, n_val=1, n_test=1)
     config = quickstart.recipe(like, scale)
-    rows = found.windows("train", config.clip_s)
-    return Plan(found.told, [Stage("MelCNN", seeds, config, rows, found.classes)])
+    rows = {split: found.windows(split, config.clip_s) for split in SPLITS}
+    stages = [Stage("MelCNN", seeds, config, rows["train"], found.classes)]
+    return Plan(found.told, stages, _sound_gb(rows.values(), config))
 
 
 def _label_segments(values: Mapping[str, Any]) -> Plan:
@@ -167,7 +150,8 @@ def _label_segments(values: Mapping[str, Any]) -> Plan:
     rows = round(min(counts[0], found.counts["train"]) * max(1.0, found.seconds / window_s))
     config = label_training.recipe(window_s, epochs)
     runs = len(label_training.ARMS) * len(values["seeds"])
-    return Plan(found.told, [Stage("both labelings", runs, config, rows, found.classes)])
+    stages = [Stage("both labelings", runs, config, rows, found.classes)]
+    return Plan(found.told, stages, _tested_gb(found, config))
 
 
 def _clip_or_range(values: Mapping[str, Any]) -> Plan:
@@ -186,6 +170,7 @@ def _clip_or_range(values: Mapping[str, Any]) -> Plan:
             Stage("ranges and clip labels", len(times) * seeds, config, rows, found.classes),
             Stage("whole clips", seeds, whole_config, rows, found.classes),
         ],
+        _sound_gb([found.windows("val", config.clip_s), found.windows("test", clip_or_range.HOP_S)], config),
     )
 
 
@@ -196,10 +181,15 @@ def _ghosts(values: Mapping[str, Any]) -> tuple[_Data, int, TrainConfig]:
     return found, rows, ghosts.recipe(rows, epochs)
 
 
+def _tested_gb(found: _Data, config: TrainConfig) -> float:
+    return _sound_gb([found.windows(split, config.clip_s) for split in ("val", "test")], config)
+
+
 def _ghost_sounds(values: Mapping[str, Any]) -> Plan:
     found, rows, config = _ghosts(values)
     runs = len(ghost_sounds.ARMS) * len(values["seeds"])
-    return Plan(found.told, [Stage("all arms", runs, config, rows, found.classes + len(mining.THEMES))])
+    stages = [Stage("all arms", runs, config, rows, found.classes + len(mining.THEMES))]
+    return Plan(found.told, stages, _tested_gb(found, config))
 
 
 def _silence_energy(values: Mapping[str, Any]) -> Plan:
@@ -216,6 +206,7 @@ def _silence_energy(values: Mapping[str, Any]) -> Plan:
             Stage("trained again, deeper", 2 * seeds, replace(again, model_options=deep), rows, classes),
             Stage("trained again, longer", 2 * seeds, config, rows, classes),
         ],
+        _tested_gb(found, config),
     )
 
 
@@ -242,7 +233,8 @@ def _label_joining(values: Mapping[str, Any]) -> Plan:
     found = _polyphony(values)
     config = polyphony.recipe(found.seconds, values["scale"])
     runs = len(label_joining.ARMS) * len(values["seeds"])
-    return Plan(found.told, [Stage("all arms", runs, config, found.counts["train"], found.classes)])
+    stages = [Stage("all arms", runs, config, found.counts["train"], found.classes)]
+    return Plan(found.told, stages, _sound_gb(found.counts.values(), config))
 
 
 def _label_correction(values: Mapping[str, Any]) -> Plan:
@@ -259,6 +251,7 @@ def _label_correction(values: Mapping[str, Any]) -> Plan:
             Stage("raw labels, twice as long", seeds, label_correction.twice(config), rows, classes),
             Stage("teachers of the folds", label_correction.N_FOLDS * seeds, fold, rows, classes),
         ],
+        _sound_gb(found.counts.values(), config),
     )
 
 
@@ -273,8 +266,9 @@ def _zero_shot(values: Mapping[str, Any]) -> Plan:
     config = zero_shot_students.recipe(scale, ESC50_S if mixed else quickstart.window_s(like))
     known = found.dataset is None  # made recordings: their truth is known, and has a student, too
     runs = (len(zero_shot_students.STUDENTS) - (not known)) * len(values["seeds"])
-    rows = found.windows("train", config.clip_s)
-    return Plan(found.told, [Stage("students", runs, config, rows, found.classes)])
+    rows = {split: found.windows(split, config.clip_s) for split in SPLITS}
+    stages = [Stage("students", runs, config, rows["train"], found.classes)]
+    return Plan(found.told, stages, _sound_gb(rows.values(), config))
 
 
 def _transfer(values: Mapping[str, Any]) -> Plan:
@@ -297,7 +291,7 @@ def _transfer(values: Mapping[str, Any]) -> Plan:
         less = replace(config, epoch_size=max(2, round(shares / max(1, len(recipe.shares) - 1) * len(target.segments))))
         runs = (len(recipe.shares) - 1) * models_ * seeds
         stages.append(_transfer_stage(f"{split.root}: learning curve", runs, less, target))
-    return Plan(_transfer_told(case), stages)
+    return Plan(_transfer_told(case), stages, _sound_gb([len(case.labels.segments)], recipe.config))
 
 
 def _different(target: Mapping[str, Mapping[str, Labels]]) -> list[Mapping[str, Labels]]:
@@ -321,70 +315,3 @@ PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {
     "00": _quickstart, "01": _label_segments, "02": _clip_or_range, "03": _ghost_sounds, "04": _silence_energy,
     "05": _label_joining, "06": _label_correction, "07": _zero_shot, "09": _transfer,
 }  # fmt: skip
-
-
-# --- what it costs ----------------------------------------------------------------------------------------------------
-
-
-def costs(stages: list[Stage]) -> pd.DataFrame:
-    """What the stages cost here.
-
-    Returns
-    -------
-    pandas.DataFrame
-        what, model, runs, epochs, sequences (all together), seconds (of sound, each), petamacs (10^15
-        multiply-accumulates of the networks, three times the forward pass), hours (of this machine, one training
-        after the other), disk_gb (checkpoints).
-    """
-    speeds: dict[str, float] = {}
-    rows = []
-    for stage in stages:
-        config = stage.config
-        key = repr(replace(config, epochs=1, epoch_size=None, seed=0))
-        if key not in speeds:
-            speeds[key] = seconds_a_sequence(config, stage.classes)
-        net = _net(config, stage.classes)
-        size = models.count_parameters(net) * 4 / 1e9
-        kept = 4 + bool(config.average)  # best; weights, two moments (and the average) of the last
-        rows.append({
-            "what": stage.what, "model": config.model, "runs": stage.runs, "epochs": config.epochs,
-            "sequences": stage.sequences, "seconds": config.clip_s,
-            "petamacs": 3 * models.count_macs(net) * stage.sequences / 1e15,
-            "hours": stage.sequences * speeds[key] / 3600, "disk_gb": stage.runs * kept * size,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def seconds_a_sequence(config: TrainConfig, classes: int) -> float:
-    """Seconds that a training sequence takes on this machine: the quickest of a few steps on noise, as `train` does."""
-    on_gpu = torch.cuda.is_available()
-    few = config.batch_size if on_gpu or config.model == "melcnn" else min(FEW, config.batch_size)
-    rng = np.random.default_rng(0)
-    waves = rng.normal(0.0, 0.05, (few * STEPS, round(config.clip_s * config.sr))).astype(np.float32)
-    table = pd.DataFrame(rng.integers(0, 2, (len(waves), classes)).astype(float)).rename(index=str, columns=str)
-    labels = Labels.from_frame(table)
-    config = replace(config, batch_size=few, epoch_size=None, workers=config.workers if on_gpu else 0)
-    fabric = make_fabric(config.precision)
-    state = TrainState(_net(config, classes), config, STEPS, labels.classes)
-    model, optimizer = fabric.setup(state.model, state.optimizer)
-    sequences, order = make_sequences(config, waves, labels), np.arange(len(waves))
-    took, begin = [], time.perf_counter()
-    for wave, target, change in batches(config, waves, labels.dense(), order, 0, fabric, sequences, waves[:1]):
-        loss = state.loss(model, wave, target, change)
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        float(loss.detach())  # a GPU has to be done with it
-        took.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-    return min(took[1:]) / few
-
-
-def machine() -> str:
-    """What the costs are those of."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cores()} processor cores, no GPU"
-
-
-def _net(config: TrainConfig, classes: int) -> models.WaveformModel:
-    rng = np.random.default_rng(0)
-    return models.build(config.model, classes, sr=config.sr, clip_s=config.clip_s, rng=rng, **config.model_options)

@@ -42,6 +42,7 @@ from audiotk.experiments import (
     p1_data,
     read_segments,
 )
+from audiotk.experiments.devices import gpus
 from audiotk.tables import (
     SPLITS,
     AudiotkError,
@@ -91,11 +92,7 @@ class Case:
 
     def on_disk(self, folder: str | Path) -> Case:
         """The same with the arrays of sound in files of `folder`, so that processes share them."""
-        moved = {
-            name: part.on_disk(folder) if isinstance(part.waves, np.ndarray) else part
-            for name, part in self.material.items()
-        }
-        return replace(self, material=moved)
+        return replace(self, material={name: part.on_disk(folder) for name, part in self.material.items()})
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(part.segments):,} {name}" for name, part in self.material.items())
@@ -318,8 +315,8 @@ def intervals_over(seeds: Sequence[int]) -> str:
 
 
 def jobs_for(scale: str) -> int | None:
-    """Training runs at once: one at scale "paper" (a GPU, and workers of its own), else one a processor (None)."""
-    return 1 if scale == "paper" else None
+    """Training runs at once: one at scale "paper" without a GPU (it has workers of its own), else all (None)."""
+    return 1 if scale == "paper" and not gpus() else None
 
 
 def recipe(seconds: float, scale: str, **changes: Any) -> TrainConfig:

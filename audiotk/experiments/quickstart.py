@@ -24,6 +24,7 @@ from audiotk.experiments import (
     row,
     run_folder,
 )
+from audiotk.experiments.devices import own_gpu
 from audiotk.resample import map_statistic
 from audiotk.tables import SPLITS, AudiotkError, Dataset, Labels
 from audiotk.train import Run, TrainConfig, train
@@ -118,12 +119,13 @@ def fit(
     """One run for each seed, on one thread, in ``out/melcnn-seedN``."""
     check_testable(labels["test"], material["test"])
     train_, val = material["train"].waves, material["val"].waves
-    return {
-        seed: train(
-            replace(config, seed=seed), train_, labels["train"], val, labels["val"], run_folder(out, "melcnn", seed)
-        )
-        for seed in seeds
-    }
+    with own_gpu():
+        return {
+            seed: train(
+                replace(config, seed=seed), train_, labels["train"], val, labels["val"], run_folder(out, "melcnn", seed)
+            )
+            for seed in seeds
+        }
 
 
 def check_testable(truth: Labels, material: Material) -> None:

@@ -18,12 +18,12 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from audiotk import resample
 from audiotk.errors import NotForThisData
 from audiotk.experiments import MOST_BYTES, check_scale, hierarchies, mean_over_seeds, read_segments
+from audiotk.experiments.devices import at_once
 from audiotk.experiments.hierarchies import Case
 from audiotk.experiments.transfer_training import (
     BASE,
@@ -33,7 +33,6 @@ from audiotk.experiments.transfer_training import (
     problem_of,
     train_split,
 )
-from audiotk.files import cores
 from audiotk.models import MODELS
 from audiotk.ontology import base_target
 from audiotk.relabel import parent_expand, pe_cml
@@ -218,9 +217,9 @@ def run(
     if not usable:
         raise AudiotkError(f"{len(material.problems)} recordings cannot be read, and no split can be used without them")
     tasks = [(split, seed) for split in usable for seed in seeds]
-    jobs = 1 if torch.cuda.is_available() else min(jobs or cores(), len(tasks))
+    jobs = at_once(jobs, len(tasks))
     with TemporaryDirectory(dir=out, prefix="waves-") as shelf:
-        waves = material.on_disk(shelf).waves if isinstance(material.waves, np.ndarray) else material.waves
+        waves = material.on_disk(shelf).waves
         folders = [Path(out) / "runs" / f"{split.root.replace(' ', '-')}-seed{seed}" for split, seed in tasks]
         calls = (
             joblib.delayed(train_split)(split, waves, segments, plan, seed, folder)

@@ -7,9 +7,11 @@ and pre-training", sections IV and V.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ from torch import Tensor, nn
 
 from audiotk import losses, metrics
 from audiotk.experiments import one_thread
+from audiotk.experiments.devices import own_gpu
+from audiotk.files import atomic
 from audiotk.models import WaveformModel
 from audiotk.models.predict import Waves, predict_logits
 from audiotk.tables import SPLITS, Labels
@@ -78,10 +82,11 @@ class Rows:
 
 
 @one_thread()
+@own_gpu()
 def train_split(
     split: Split, waves: Waves, segments: pd.Index, recipe: Recipe, seed: int, folder: Path
 ) -> dict[Key, pd.DataFrame]:
-    """Train everything that P2 compares within one split, on one thread.
+    """Train everything that P2 compares within one split, on one thread and, if there is any, one GPU.
 
     Parameters
     ----------
@@ -135,8 +140,8 @@ def _targets(
     result: dict[Key, pd.DataFrame] = {}
     for key in keys:
         if key.way == FEATURES:
-            x = inside[key.base]
-            net: nn.Module = trainer.mlp(x["train"][kept], less["train"], x["val"], less["val"])
+            x, name = inside[key.base], f"features-{key.base}-{scheme}-{share:g}"
+            net: nn.Module = trainer.mlp(name, x["train"][kept], less["train"], x["val"], less["val"])
             result[key] = logits_of(net, x["test"], labels["test"])
         else:
             name = f"{key.way.replace(' ', '-')}-{key.base or 'nothing'}-{scheme}-{share:g}"
@@ -162,14 +167,39 @@ class _Trainer:
         )  # fmt: skip
         return run.checkpoint("cuda" if torch.cuda.is_available() else "cpu").model
 
-    def mlp(self, x: np.ndarray, labels: Labels, val_x: np.ndarray, val_labels: Labels) -> nn.Module:
-        return fit_mlp(x, labels, val_x, val_labels, self.recipe, self.seed)
+    def mlp(self, name: str, x: np.ndarray, labels: Labels, val_x: np.ndarray, val_labels: Labels) -> nn.Module:
+        """:func:`fit_mlp`, kept in the folder; what was made of other data or another recipe is made anew."""
+        path = self.folder / f"{name}.pt"
+        stamp = _stamp(x, labels, val_x, val_labels, self.recipe, self.seed)
+        if path.exists() and (kept := torch.load(path, weights_only=True))["stamp"] == stamp:
+            known = _mlp(x.shape[1], self.recipe.mlp_hidden, len(labels.classes))
+            known.load_state_dict(kept["weights"])
+            return known.eval()
+        net = fit_mlp(x, labels, val_x, val_labels, self.recipe, self.seed)
+        with atomic(path) as draft:
+            torch.save({"stamp": stamp, "weights": net.state_dict()}, draft)
+        return net
+
+
+def _stamp(x: np.ndarray, labels: Labels, val_x: np.ndarray, val_labels: Labels, recipe: Recipe, seed: int) -> str:
+    """Digest of all that :func:`fit_mlp` is given."""
+    digest = hashlib.sha256(json.dumps([asdict(recipe), seed], sort_keys=True).encode())
+    for array, known in ((x, labels), (val_x, val_labels)):
+        digest.update("\n".join([*known.segments, *known.classes]).encode())
+        for part in (array, known.cells.indptr, known.cells.indices, known.cells.data):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _mlp(inputs: int, hidden: int, classes: int) -> nn.Sequential:
+    """P2's classifier of features: dense, ELU, batch norm, dense."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ELU(), nn.BatchNorm1d(hidden), nn.Linear(hidden, classes))
 
 
 def fit_mlp(
     x: np.ndarray, labels: Labels, val_x: np.ndarray, val_labels: Labels, recipe: Recipe, seed: int
 ) -> nn.Module:
-    """P2's classifier of features (n, d): dense, ELU, batch norm, dense; the epoch with the best validation mAP.
+    """:func:`_mlp` of features (n, d), trained; the epoch with the best validation mAP.
 
     Loss, optimiser and batches as for networks that hear; of equal epochs the later one, as in
     :func:`audiotk.train.train`.
@@ -177,10 +207,7 @@ def fit_mlp(
     config = recipe.config
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        hidden = recipe.mlp_hidden
-        net = nn.Sequential(
-            nn.Linear(x.shape[1], hidden), nn.ELU(), nn.BatchNorm1d(hidden), nn.Linear(hidden, len(labels.classes))
-        )
+        net = _mlp(x.shape[1], recipe.mlp_hidden, len(labels.classes))
     optimizer = torch.optim.Adam(net.parameters(), config.lr)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.gamma)
     inputs, targets = torch.as_tensor(x), torch.as_tensor(labels.dense())

@@ -42,12 +42,12 @@ from audiotk.experiments import (
     row,
     run_folder,
 )
+from audiotk.experiments.devices import at_once, own_gpu
 from audiotk.experiments.polyphony import MISSING, WRONG
 from audiotk.experiments.quickstart import window_s
 from audiotk.experiments.zero_shot import EXPERIMENT, Outcome, ask
 from audiotk.experiments.zero_shot_cost import hop_s, macs, parameters, speed
 from audiotk.experiments.zero_shot_told import sources
-from audiotk.files import cores
 from audiotk.models import build, count_macs, count_parameters
 from audiotk.relabel import correct
 from audiotk.resample import Statistic, map_statistic, weighted_statistic
@@ -121,7 +121,7 @@ def run(outcome: Outcome, scale: str, seeds: Sequence[int], out: str | Path, job
             seed: {**given_by, ZERO_SHOT: _taught(outcome, seed, material["train"].segments["segment"])}
             for seed in seeds
         }
-        jobs = 1 if torch.cuda.is_available() else min(jobs or polyphony.jobs_for(scale) or cores(), len(seeds))
+        jobs = at_once(jobs or polyphony.jobs_for(scale), len(seeds))
         calls = (joblib.delayed(_train_seed)(config, seed, material, truth, taught[seed], folder) for seed in seeds)
         done = joblib.Parallel(n_jobs=jobs, max_nbytes="1M")(calls)
     scores: dict[tuple[str, int], Mapping[str, pd.DataFrame]] = {}
@@ -135,11 +135,10 @@ def run(outcome: Outcome, scale: str, seeds: Sequence[int], out: str | Path, job
 
 
 def read(dataset: Dataset, split: str, config: TrainConfig, shelf: str | Path) -> Material:
-    """Sound of a split as windows that know their length: in a file of `shelf`, much of it is read for each batch."""
+    """Sound of a split as windows that know their length, in a file of `shelf` or, much of it, in the cache."""
     recordings = dataset.part(split)
     windows = labelled_windows(dataset, recordings, config.clip_s)
-    part = read_segments(recordings, windows, config.sr, config.clip_s, most_bytes=MOST_BYTES)
-    part = part.on_disk(shelf) if isinstance(part.waves, np.ndarray) else part
+    part = read_segments(recordings, windows, config.sr, config.clip_s, True, MOST_BYTES).on_disk(shelf)
     lengths_s = (part.segments["end_s"] - part.segments["start_s"]).to_numpy()
     return replace(part, waves=augment.Sources(part.waves, lengths_s))
 
@@ -189,7 +188,7 @@ def _train_seed(
             config, waves["train"], given, waves["val"], truth["val"], run_folder(folder, arm, seed), progress=False
         )
 
-    with one_thread():
+    with one_thread(), own_gpu():
         runs = {arm: fit(arm, given) for arm, given in taught.items()}
         confident = runs[ZERO_SHOT].score(waves["train"], taught[ZERO_SHOT].segments)
         used = {**taught, CORRECTED: correct(taught[ZERO_SHOT], confident).labels}

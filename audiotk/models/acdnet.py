@@ -168,7 +168,7 @@ class _AttentionLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, d, T, F) -> (B, d, T, F)."""
         q, k, v = self.qkv(self.norm(x)).split([1, self.d, self.d], dim=1)  # (B, 1 | d | d, T, F)
-        weight = q.flatten(2).softmax(-1).view_as(q)  # (B, 1, T, F), sums to one
+        weight = q.flatten(2).float().softmax(-1).view_as(q)  # (B, 1, T, F), sums to one, under autocast, too
         context = (k * weight).sum((2, 3), keepdim=True)  # (B, d, 1, 1)
         x = x + self.out(torch.relu(v) * context)
         return x + self.ffn(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from audiotk.errors import AudiotkError
@@ -74,8 +75,9 @@ class RawCNN(WaveformModel):
             raise AudiotkError("rawcnn: hears the waveform itself and has no spectrogram to change")
         if self.training and len(wave) < 2:
             raise AudiotkError("rawcnn: its batch norms need at least 2 recordings a training batch, got 1")
-        x = self.convolutions(self.check(wave)[:, None])  # (B, 1, samples) -> (B, 256, T')
-        return self.dense(x.mean(2))
+        with torch.autocast(wave.device.type, enabled=False):  # the wave in float32, as the other front ends hear it
+            x = self.convolutions[0](self.check(wave)[:, None])  # (B, 1, samples) -> (B, 64, T0)
+        return self.dense(self.convolutions[1:](x).mean(2))  # (B, 256, T') -> (B, 128)
 
 
 def _fit(kernels: Sequence[int], strides: Sequence[int], length: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Train a model on waveforms and tri-state labels: one loop, the best epoch by validation mAP, exact resume.
 
-The same loop runs on a CPU, a GPU, or many by ``torchrun`` (Lightning Fabric). A run is a folder:
+The same loop runs on a CPU, a GPU, or many (Lightning Fabric): one run gets four GPUs by a script that calls
+:func:`train`, started as ``torchrun --nproc-per-node=4 script.py``. A run is a folder:
 ``config.json``, ``history.jsonl`` (one line an epoch), ``best.pt`` (a checkpoint that explains itself) and ``last.pt``
 (what resuming needs). Calling :func:`train` again with the same arguments continues a killed run, or returns a
 finished one without training.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,7 +71,7 @@ def train(
     Parameters
     ----------
     config
-        Every choice of the run.
+        Every choice of the run. What is stored of it holds the precision that the run really has, not "auto".
     waves, val_waves
         Waveforms (n, samples), float32, full scale 1, at ``config.sr``; row i belongs to row i of the labels.
     labels, val_labels
@@ -87,7 +88,7 @@ def train(
         fine-tuning). A checkpoint gives its output layer, too, and has to be of the same classes (a deployed model
         that is trained again). Default: fresh weights.
     fabric
-        Lightning Fabric of your own; default: :func:`make_fabric`.
+        Lightning Fabric of your own, whose precision then counts; default: :func:`make_fabric`.
     progress
         Show a progress bar on standard error.
 
@@ -104,6 +105,7 @@ def train(
     check_data(waves, labels, val_waves, val_labels)
     fabric = fabric or make_fabric(config.precision)
     fabric.launch()
+    config = replace(config, precision=fabric.strategy.precision.precision)
     out = Path(out)
     weights = checked_weights(config, waves, weights, backgrounds)
     known = start if isinstance(start, Checkpoint) else None
@@ -160,14 +162,34 @@ def train(
     return Run(out, config, table, best_epoch=len(history) - 1 - _waited(history))
 
 
-def make_fabric(precision: str = "32-true") -> Fabric:
-    """Fabric for where we are: the processes that ``torchrun`` started, else one, on a GPU if there is one."""
+def make_fabric(precision: str = "auto") -> Fabric:
+    """Fabric for where we are: the processes that ``torchrun`` started, else one, on torch's current GPU if any.
+
+    Models get their waves in float32 in mixed precision, too (Fabric itself would round these to 8 bits).
+    """
     from lightning_fabric import Fabric  # here, since it takes seconds to import
+    from lightning_fabric.plugins import MixedPrecision
+
+    class Mixed(MixedPrecision):
+        def convert_input(self, data: Any) -> Any:
+            return data
 
     local, world = int(os.environ.get("LOCAL_WORLD_SIZE", 0)), int(os.environ.get("WORLD_SIZE", 0))
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     nodes = world // local if local else 1
-    return Fabric(accelerator=accelerator, devices=local or 1, num_nodes=nodes, precision=precision)  # type: ignore[arg-type]
+    precision = automatic_precision() if precision == "auto" else precision
+    mixed = precision.endswith("-mixed")
+    how: Any = {"plugins": Mixed(precision, accelerator)} if mixed else {"precision": precision}  # type: ignore[arg-type]
+    devices: Any = local or 1
+    if accelerator == "cuda" and not local:
+        devices = [torch.cuda.current_device()]
+    return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, **how)
+
+
+def automatic_precision() -> str:
+    """What "auto" means here: bf16-mixed on a GPU that computes in bf16, else 32-true."""
+    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if able else "32-true"
 
 
 def _waited(history: list[dict[str, Any]]) -> int:
