@@ -60,8 +60,8 @@ CSP := default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ances
 labeler: $(STAMP)  ## label sounds on a page without code, on this machine only: NB=notebooks/01_label_segments.ipynb
 	$(BIN)/voila $(or $(NB),notebooks/01_label_segments.ipynb) --Voila.ip=127.0.0.1 --Voila.auto_token=True --MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60 --TagRemovePreprocessor.remove_cell_tags=after-labeling "--Voila.tornado_settings={'headers': {'Content-Security-Policy': \"$(CSP)\"}}" $(ARGS)
 
-test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no chromium
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests, on up to four processors; those in a browser are skipped where there is no chromium
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(STAMP)  ## check style and types, and that notebooks carry no outputs
 	$(BIN)/ruff check .
