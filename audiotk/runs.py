@@ -7,6 +7,7 @@ what ran, when, with which parameters, versions and memory. A later call reads i
 
 A notebook says what must run before it in its metadata: ``{"audiotk": {"needs": ["00_quickstart"]}}``. One that sums
 up says ``{"audiotk": {"last": true}}``: it runs when all others have ended, however they did, and again when one did.
+One that keeps all processors busy says ``{"audiotk": {"alone": true}}``: no other runs beside it, so it is done sooner.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Notebook:
     key: str
     told: dict[str, str]  # seed_list, settings (columns of its rows, see `audiotk.results`) and scale
     after: tuple[str, ...] = ()  # what it waits for
+    alone: bool = False
 
 
 def find_notebooks(paths: Iterable[str | Path]) -> list[Path]:
@@ -229,7 +231,7 @@ def _execute(
             elif resume and _is_finished(out, nb, old):
                 display.state(name, f"finished before, {old['started']}", ended=True)
                 settled.append(name)
-            elif crew.has_room():
+            elif crew.has_room() and not (crew.running and any(plan[one].alone for one in (name, *crew.running))):
                 aside = _clear(out, name, old, whole=bool(old) and (not resume or old["key"] != nb.key))
                 entries[name] = _entry(nb, manifest) | {"status": "running"}
                 _merge_results(out, entries)
@@ -330,7 +332,8 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
         keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
         told = parameters_told(values, own) | {"scale": str(values.get("scale", ""))}
-        plan[name] = Notebook(name, {path.stem: path for path in paths}[name], needs[name], mine, key, told, after)
+        path, alone = {path.stem: path for path in paths}[name], bool(about[name].get("alone"))
+        plan[name] = Notebook(name, path, needs[name], mine, key, told, after, alone)
     return plan
 
 

@@ -354,6 +354,21 @@ def test_independent_notebooks_run_at_the_same_time(tmp_path: Path, make_noteboo
     assert outputs(tmp_path / "run" / "a.ipynb") == os.environ["OMP_NUM_THREADS"] + "\n"  # the user's own choice wins
 
 
+def test_nothing_runs_beside_a_notebook_that_wants_to_be_alone(tmp_path: Path, make_notebook: Maker) -> None:
+    cell = "import time\nfrom pathlib import Path\nbegan = time.time()\ntime.sleep(1)\n"
+    cell += "Path(out).mkdir(parents=True, exist_ok=True)\nPath(out, 'ran').write_text(f'{began} {time.time()}')"
+    for name in ("0_a", "1_b", "2_c"):
+        path = make_notebook(tmp_path / "nb" / f"{name}.ipynb", [cell])
+        if name == "0_a":
+            told = json.loads(path.read_text())
+            told["metadata"]["audiotk"] = {"alone": True}
+            path.write_text(json.dumps(told))
+    run_notebooks([tmp_path / "nb"], tmp_path / "run", jobs=3, progress=False)
+    ran = {path.parent.name: path.read_text().split() for path in (tmp_path / "run").glob("*/ran")}
+    (a, a_end), *others = ([float(at) for at in ran[name]] for name in ("0_a", "1_b", "2_c"))
+    assert all(end <= a or begin >= a_end for begin, end in others)
+
+
 def test_a_kernel_that_dies_is_a_failure_like_any_other(tmp_path: Path, make_notebook: Maker) -> None:
     make_notebook(tmp_path / "a.ipynb", ["import os\nos._exit(3)"])
     make_notebook(tmp_path / "b.ipynb", ["print('fine')"])
