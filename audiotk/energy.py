@@ -12,6 +12,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pandas as pd
+from scipy import fft, ndimage
 from tqdm.auto import tqdm
 
 from audiotk import audio
@@ -21,7 +22,10 @@ FRAME_S = 0.1
 STEADY_DB = 12.0
 FAINT_DB = 15.0  # above the noise floor of a device: what stays below is faint
 SOUND_COLUMNS = ("level_dbfs", "flatness", "centroid_hz")
-FURTHER_COLUMNS = ("loudest_dbfs", "spread_db")
+FURTHER_COLUMNS = ("loudest_dbfs", "spread_db", "tonality")
+SPECTRUM_S = 0.064
+NEIGHBOURS = 25  # bins of a spectrum (about 390 Hz) whose median is the noise that a tone stands out of
+STANDS_OUT = 4.0  # power of a tone's bin over that median
 BLOCK_S = 600.0  # of sound that is held at a time
 SILENT_DBFS = -120.0  # what digital silence counts as where numbers have to be finite
 
@@ -58,7 +62,8 @@ def describe(recordings: pd.DataFrame, segments: pd.DataFrame, sr: int = 16000, 
     DataFrame, index segment
         level_dbfs; flatness (mean spectral flatness of 64 ms frames, 0 a tone to 1 white noise); centroid_hz (mean
         spectral centroid); loudest_dbfs (level of the loudest 0.1 s); spread_db (that minus the 10th percentile of
-        the levels of 0.1 s). Digital silence counts as -120 dBFS. NaN where a file cannot be read (with a warning).
+        the levels of 0.1 s); tonality (:func:`tonality`; NaN below 64 ms and of digital silence). Digital silence
+        counts as -120 dBFS. NaN where a file cannot be read (with a warning).
     """
     places = segments.drop_duplicates("segment")[["segment", "recording", "start_s", "end_s"]]
     parts = []
@@ -93,8 +98,45 @@ def _described(waves: np.ndarray, segments: pd.DataFrame, sr: int) -> pd.DataFra
         "centroid_hz": librosa.feature.spectral_centroid(S=magnitude, sr=sr, n_fft=n_fft).mean(axis=(1, 2)),
         "loudest_dbfs": levels.max(axis=1),
         "spread_db": levels.max(axis=1) - np.quantile(levels, 0.1, axis=1),
+        "tonality": tonality(waves, sr) if waves.shape[1] >= _frame(sr) else np.nan,
     }
     return pd.DataFrame(numbers, index=pd.Index(segments["segment"], dtype="str", name="segment"), dtype=float)
+
+
+def tonality(waves: np.ndarray, sr: int) -> np.ndarray:
+    """Share of the power that stands out of its neighbourhood in the spectrum: 0 for noise, near 1 for tones.
+
+    Of the mean power spectrum over 64 ms Hann frames, half overlapping; a bin stands out where it holds more than 4
+    times the median of the 25 bins around it, and then with all above that median.
+
+    Parameters
+    ----------
+    waves
+        [shape=(n, samples)] at `sr` Hz, at least a frame long.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(n,), float64]
+        NaN for digital silence and where a sample is not finite.
+    """
+    waves = np.atleast_2d(np.asarray(waves, np.float64))
+    n = _frame(sr)
+    if waves.ndim != 2 or waves.shape[1] < n:
+        raise AudiotkError(f"tonality: expected waves (n, samples) of at least {SPECTRUM_S} s, got shape {waves.shape}")
+    found = np.full(len(waves), np.nan)
+    for row, wave in enumerate(waves):
+        if not np.isfinite(wave).all():
+            continue
+        frames = np.lib.stride_tricks.sliding_window_view(wave - wave.mean(), n)[:: n // 2]  # (T, n)
+        power = np.square(np.abs(fft.rfft(frames * np.hanning(n + 1)[:-1], axis=1))).mean(axis=0)[1:]  # (n / 2,)
+        if (total := power.sum()) > 0:
+            around = ndimage.median_filter(power, NEIGHBOURS, mode="nearest")
+            found[row] = np.where(power > STANDS_OUT * around, power - around, 0.0).sum() / total
+    return found
+
+
+def _frame(sr: int) -> int:
+    return 2 * round(SPECTRUM_S / 2 * sr)  # samples, even
 
 
 # --- noise floors ----------------------------------------------------------------------------------------------------

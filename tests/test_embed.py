@@ -378,20 +378,6 @@ def test_members_of_nothing_and_bad_input() -> None:
         embed.members(table, rows, truth, rng(), positives=np.ones((2, 3)))
 
 
-def test_tonality_is_high_for_tones_and_zero_for_noise_at_any_level() -> None:
-    time = np.arange(32000) / 16000
-    noise = rng().normal(size=32000)
-    tone = np.sin(2 * np.pi * 300 * time)
-    waves = [noise, tone + 0.01 * noise, 1e-4 * (tone + noise), np.zeros(32000), np.full(32000, np.nan)]
-    found = embed.tonality(np.stack(waves), 16000)
-    assert found[0] < 0.02
-    assert found[1] > 0.9
-    assert 0.2 < found[2] < 0.6  # a third of the power
-    assert np.isnan(found[3:]).all()
-    with pytest.raises(AudiotkError, match=r"at least 0\.064 s"):
-        embed.tonality(np.zeros((1, 100)), 16000)
-
-
 def test_themes_follow_the_table_of_rules() -> None:
     sound = pd.DataFrame({
         "level_dbfs": [-70.0, -45, -45, -45, -45, np.nan],

@@ -66,7 +66,26 @@ def test_describe_by_known_sounds(tmp_path):
     assert told.loc["nothing", "level_dbfs"] == told.loc["nothing", "loudest_dbfs"] == energy.SILENT_DBFS
     assert told.loc["half", "loudest_dbfs"] == pytest.approx(-20, abs=0.1)
     assert told.loc["half", "spread_db"] == pytest.approx(40, abs=1)
+    assert told.loc["noise", "tonality"] < 0.02 < 0.9 < told.loc["tone", "tonality"]
+    assert np.isnan(told.loc["nothing", "tonality"])
     assert told.loc["bad"].isna().all()
+    short = energy.describe(recordings, make_segments(["tone"], 0.0, 0.05))
+    assert short["tonality"].isna().all()
+    assert short["level_dbfs"].notna().all()
+
+
+def test_tonality_is_high_for_tones_and_zero_for_noise_at_any_level() -> None:
+    time = np.arange(32000) / 16000
+    noise = np.random.default_rng(0).normal(size=32000)
+    tone = np.sin(2 * np.pi * 300 * time)
+    waves = [noise, tone + 0.01 * noise, 1e-4 * (tone + noise), np.zeros(32000), np.full(32000, np.nan)]
+    found = energy.tonality(np.stack(waves), 16000)
+    assert found[0] < 0.02
+    assert found[1] > 0.9
+    assert 0.2 < found[2] < 0.6  # a third of the power
+    assert np.isnan(found[3:]).all()
+    with pytest.raises(AudiotkError, match=r"at least 0\.064 s"):
+        energy.tonality(np.zeros((1, 100)), 16000)
 
 
 def test_the_floor_of_a_device_is_found_under_its_recordings(embedded, floors):

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from audiotk import datasets, metrics
 from audiotk.errors import AudiotkError
+from audiotk.experiments import zero_shot_cost, zero_shot_students
+from audiotk.models import build, count_parameters
 from audiotk.scoring import listen
 from audiotk.tables import make_segments
 from audiotk.teachers import Prompts, load
@@ -69,6 +72,20 @@ def test_a_window_is_heard_alike_in_any_batch_thread_and_copy(teacher: Yamnet) -
         assert all(np.array_equal(one, scores) for one in pool.map(teacher.own_scores, [waves] * 4))
     assert np.array_equal(pickle.loads(pickle.dumps(teacher)).own_scores(waves), scores)
     assert teacher.own_scores(waves[:0]).shape == (0, 521)
+
+
+def test_its_size_is_the_published_one(teacher: Yamnet) -> None:
+    """Its authors' README: 3.7 M weights, and 69.2 M multiplies for each 0.96 s."""
+    assert zero_shot_cost.parameters(teacher) == pytest.approx(3.7e6, rel=0.01)
+    assert zero_shot_cost.macs(teacher) == pytest.approx(69.2e6, rel=0.001)
+    found = zero_shot_cost.parameters(pickle.loads(pickle.dumps(teacher)))
+    # by hand, MobileNet v1: the first kernel, thirteen depthwise and pointwise pairs, the dense layer
+    widths = [32, 64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
+    pairs = sum(9 * a + a + a * b + b for a, b in pairwise(widths))
+    assert found == 9 * 32 + 32 + pairs + 1024 * 521 + 521
+    config = zero_shot_students.recipe("demo", 5.0)
+    student = build(config.model, 10, sr=config.sr, clip_s=config.clip_s, **config.model_options)
+    assert found > zero_shot_students.SMALLER * count_parameters(student)  # so that P1.5 has a verdict
 
 
 def test_it_is_found_in_the_cache(teacher: Yamnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

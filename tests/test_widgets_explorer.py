@@ -13,8 +13,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from toy_ghosts import make_door, make_ghosts, write_recordings
 
-from audiotk import mining
-from audiotk.tables import AudiotkError, Labels
+from audiotk import audio, mining
+from audiotk.tables import AudiotkError, Labels, make_segments
 from audiotk.widgets import ClusterExplorer
 from audiotk.widgets.base import esm
 from audiotk.widgets.explorer_fallback import ExplorerFallback
@@ -59,6 +59,62 @@ def ask(widget: Any, **message: Any) -> dict[str, Any]:
     widget.receive({"id": 1, **message})
     widget.drain()
     return answers[-1][0] | {"buffers": answers[-1][1]}
+
+
+# --- suggested themes -------------------------------------------------------------------------------------------------
+
+
+def fired_at(folder: Path) -> pd.DataFrame:
+    """What fires on hums (of 100 Hz, with a little noise) and on white noise of one level, from the files."""
+    rng, time = np.random.default_rng(3), np.arange(2 * 16_000) / 16_000
+    rows = []
+    for k in range(8):
+        noise = rng.normal(size=len(time))
+        hum = sum(np.sin(2 * np.pi * 100 * n * time + n) / n for n in range(1, 9)) + 0.1 * noise
+        wave = hum if k % 2 else noise
+        path = folder / f"{k}.wav"
+        audio.save(path, (wave * 10 ** (-45 / 20) / wave.std()).astype(np.float32), 16_000)
+        rows.append({"recording": str(k), "path": str(path), "duration_s": 2.0, "sr": 16_000, "group": str(k)})
+    recordings = pd.DataFrame(rows)
+    segments = make_segments(recordings["recording"], 0.0, 2.0)
+    scores = pd.DataFrame({"Dog bark": np.linspace(0.9, 0.6, 8)}, index=pd.Index(segments["segment"], name="segment"))
+    return mining.false_positives(scores, Labels.from_frame(scores * 0), segments, recordings, 0.5)
+
+
+def test_a_hum_and_a_noise_of_one_level_get_other_themes(make: Make, tmp_path: Path) -> None:
+    found = fired_at(tmp_path)
+    assert found["level_dbfs"].to_numpy() == pytest.approx(-45, abs=0.1)
+    found["cluster"] = found["recording"].astype(int) % 2
+    vectors = np.random.default_rng(0).normal(size=(8, 4)) + 5 * found[["cluster"]].to_numpy()
+    explorer = make(found, vectors)
+    table = explorer.clusters.set_index("cluster")
+    assert table["theme"].to_dict() == {0: "neg_silence", 1: "neg_ambient"}
+    assert "broadband noise" in table["reason"][0]
+    assert "tones stand out" in table["reason"][1]
+    explorer.select(cluster=1)
+    assert ask(ExplorerWidget(explorer), type="hello")["selection"]["theme"] == "neg_ambient"
+    # without tonality both are told by flatness alone
+    assert "coloured noise" in make(found.drop(columns="tonality"), vectors).clusters.set_index("cluster")["reason"][1]
+
+
+def test_a_teacher_that_is_sure_suggests_the_theme(make: Make, tmp_path: Path) -> None:
+    found = fired_at(tmp_path)
+    found["cluster"] = found["recording"].astype(int) % 2
+    found["is_true"] = [False] * 6 + [True] * 2  # the last two are events: what the teacher says of them is left out
+    vectors = np.random.default_rng(0).normal(size=(8, 4)) + 5 * found[["cluster"]].to_numpy()
+    said = pd.DataFrame({"neg_hard": np.where(found["cluster"] == 1, 0.9, 0.45), "neg_silence": 0.4})
+    said.iloc[6:] = [0.0, 1.0]
+    table = make(found, vectors, prompt_scores=said).clusters.set_index("cluster")
+    assert table["theme"][[0, 1]].tolist() == ["neg_silence", "neg_hard"]
+    assert table["reason"][1].startswith("the teacher says neg_hard (0.90, a lead of 0.50); tones stand out")
+    assert table["reason"][0].endswith("not clear")
+    given = make(found.assign(theme="neg_ambient"), vectors, prompt_scores=said).clusters
+    assert set(given["theme"]) == {"neg_ambient"}
+    assert set(given["reason"][given["cluster"] >= 0]) == {"given"}
+    with pytest.raises(AudiotkError, match="a row for each of 8 false positives, got 7 rows"):
+        make(found, vectors, prompt_scores=said[:7])
+    with pytest.raises(AudiotkError, match="got 'rain'"):
+        make(found, vectors, prompt_scores=said.rename(columns={"neg_hard": "rain"}))
 
 
 # --- the sample -------------------------------------------------------------------------------------------------------
@@ -185,6 +241,7 @@ def test_hear_promote_and_undo_are_in_the_store(make: Make) -> None:
     assert mining.promotions(explorer.store)["note"].tolist() == ["a fan"]
     row = explorer.clusters.set_index("cluster").loc[1]
     assert row["theme"] == "neg_hard" != suggested  # the table says what the cluster is now
+    assert row["reason"] == "promoted"
     assert row["promoted"] == len(expected)
     assert explorer.promote("neg_hard") == name  # the same again is the same promotion, as after a lost answer
     assert len(explorer.store.promotions()) == len(told)

@@ -17,11 +17,10 @@ from __future__ import annotations
 from audiotk.embed.clusters import UNASSIGNED, Clusters, cluster, find_clusters
 from audiotk.embed.maps import map_2d
 from audiotk.embed.repeat import Stability, agreement, compare, shuffled, stability, unclustered
-from audiotk.embed.themes import members, suggest_themes, tonality
+from audiotk.embed.themes import members, suggest_themes
 from audiotk.embed.vectors import embed_logmel, embed_student, embed_teacher
 
 __all__ = [
     "UNASSIGNED", "Clusters", "Stability", "agreement", "cluster", "compare", "embed_logmel", "embed_student",
-    "embed_teacher", "find_clusters", "map_2d", "members", "shuffled", "stability", "suggest_themes", "tonality",
-    "unclustered",
+    "embed_teacher", "find_clusters", "map_2d", "members", "shuffled", "stability", "suggest_themes", "unclustered",
 ]  # fmt: skip

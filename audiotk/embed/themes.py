@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import fft, ndimage
 
 from audiotk.embed.clusters import Column, Space, check_rows
 from audiotk.errors import AudiotkError
@@ -12,9 +11,6 @@ from audiotk.mining import THEMES
 
 ROLES = ("medoid", "border", "near_positive", "random")
 COMPARED = 2000  # members that a member is compared with, at most
-FRAME_S = 0.064
-NEIGHBOURS = 25  # bins of a spectrum (about 390 Hz) whose median is the noise that a tone stands out of
-STANDS_OUT = 4.0  # power of a tone's bin over that median
 SOUND = ("level_dbfs", "flatness", "tonality", "spread_db")
 QUIET_DBFS, LOUD_DBFS, MOVING_DB, TONAL, TONELESS, FLAT = -55.0, -35.0, 20.0, 0.3, 0.05, 0.12  # by embedded data
 LEAD = 0.2  # by which a teacher's best theme is clear
@@ -98,38 +94,6 @@ def members(
     return pd.concat([table[["cluster", "role", "rank", "row"]], told, table["distance"]], axis=1)
 
 
-def tonality(waves: np.ndarray, sr: int) -> np.ndarray:
-    """Share of the power that stands out of its neighbourhood in the spectrum: 0 for noise, near 1 for tones.
-
-    Of the mean power spectrum over 64 ms Hann frames, half overlapping; a bin stands out where it holds more than 4
-    times the median of the 25 bins around it, and then with all above that median.
-
-    Parameters
-    ----------
-    waves
-        [shape=(n, samples)] at `sr` Hz, at least a frame long.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(n,), float64]
-        NaN for digital silence and where a sample is not finite.
-    """
-    waves = np.atleast_2d(np.asarray(waves, np.float64))
-    n = 2 * round(FRAME_S / 2 * sr)
-    if waves.ndim != 2 or waves.shape[1] < n:
-        raise AudiotkError(f"tonality: expected waves (n, samples) of at least {FRAME_S} s, got shape {waves.shape}")
-    found = np.full(len(waves), np.nan)
-    for row, wave in enumerate(waves):
-        if not np.isfinite(wave).all():
-            continue
-        frames = np.lib.stride_tricks.sliding_window_view(wave - wave.mean(), n)[:: n // 2]  # (T, n)
-        power = np.square(np.abs(fft.rfft(frames * np.hanning(n + 1)[:-1], axis=1))).mean(axis=0)[1:]  # (n / 2,)
-        if (total := power.sum()) > 0:
-            around = ndimage.median_filter(power, NEIGHBOURS, mode="nearest")
-            found[row] = np.where(power > STANDS_OUT * around, power - around, 0.0).sum() / total
-    return found
-
-
 def suggest_themes(
     false_positives: pd.DataFrame, labels: Column, *, prompt_scores: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -150,8 +114,8 @@ def suggest_themes(
     Parameters
     ----------
     false_positives
-        With columns level_dbfs and flatness, and any of tonality (:func:`tonality`) and spread_db
-        (`energy.describe`) [n rows].
+        With columns level_dbfs and flatness, and any of tonality and spread_db, as `energy.describe` gives them and
+        `mining.false_positives` has them [n rows].
     labels
         Clusters, -1 unassigned [shape=(n,)].
     prompt_scores

@@ -150,6 +150,7 @@ def clusters(ghosts: Ghosts, mined: Mined) -> pd.DataFrame:
     silence, ambience or event of the truth.
     """
     found = mined.false_positives
+    found = found[found["cluster"] >= 0]
     suggested = embed.suggest_themes(found, found["cluster"]).set_index("cluster")
     by_cluster = found.assign(silent=_silent(ghosts, found), kind=_sounds(ghosts, found)).groupby("cluster")
     about = {
@@ -157,7 +158,7 @@ def clusters(ghosts: Ghosts, mined: Mined) -> pd.DataFrame:
         "nothing heard": by_cluster["silent"].mean(),
         "sounds": by_cluster["kind"].agg(lambda kinds: ", ".join(kinds.value_counts().index[:2])),
     }
-    return suggested[["members", "level_dbfs", "flatness", "theme", "reason"]].assign(**about).reset_index()
+    return suggested[["members", "level_dbfs", "flatness", "tonality", "theme", "reason"]].assign(**about).reset_index()
 
 
 def _silent(ghosts: Ghosts, found: pd.DataFrame) -> np.ndarray:

@@ -9,6 +9,7 @@ from torch import nn
 
 from audiotk.models.base import macs_while
 from audiotk.teachers import Teacher
+from audiotk.teachers.yamnet import Yamnet
 
 
 def hop_s(teacher: Teacher) -> float:
@@ -27,16 +28,20 @@ def speed(teacher: Teacher, windows: int = 16) -> float:
 
 
 def parameters(teacher: Teacher) -> float:
-    """Number of weights that hear, where the teacher is made of torch modules; NaN otherwise."""
+    """Number of weights that hear: of its torch modules, or as YAMNet's file says (`Yamnet.size`); NaN otherwise."""
+    if isinstance(teacher, Yamnet):
+        return float(teacher.size()[0] or np.nan)
     own = {id(p): p.numel() for part in _modules(teacher) for p in part.parameters()}
     return float(sum(own.values())) if own else np.nan
 
 
 def macs(teacher: Teacher) -> float:
-    """Multiply-accumulates of convolutions and dense layers for one window; NaN where it has no torch modules.
+    """Multiply-accumulates of convolutions and dense layers for one window; NaN where :func:`parameters` is.
 
-    Products of attention with itself are not counted.
+    Products of attention with itself are not counted, nor YAMNet's Fourier transform and mel filters.
     """
+    if isinstance(teacher, Yamnet):
+        return float(teacher.size()[1] or np.nan)
     modules = nn.ModuleList(_modules(teacher))
     counted = macs_while(modules, lambda: teacher.hear(_noise(teacher, 1)))
     return float(sum(counted.values())) if len(modules) else np.nan

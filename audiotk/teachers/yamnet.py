@@ -10,6 +10,7 @@ with 50 % overlap, the best of the ten classes in `ESC10`): 95.8 % are right; se
 
 from __future__ import annotations
 
+import math
 import threading
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = ["ESC10", "Yamnet"]
 ESC10 = Path(__file__).with_name("prompts_esc10_yamnet.yaml")  # ESC-10's classes in YAMNet's words
 FILE, CLASS_MAP = "yamnet.tflite", "yamnet_class_map.csv"
 PACKAGE = "ai-edge-litert"
+CONVOLUTIONS, DENSE = ("CONV_2D", "DEPTHWISE_CONV_2D"), "FULLY_CONNECTED"
 
 
 class Yamnet(Teacher):
@@ -89,6 +91,26 @@ class Yamnet(Teacher):
         """With the runtime, on which the numbers depend a little."""
         return super().fingerprint() | {"runtime": f"{PACKAGE} {metadata.version(PACKAGE)}"}
 
+    def size(self) -> tuple[int, int]:
+        """Weights, and multiply-accumulates for one window, read from the file's graph: (0, 0) without a convolution.
+
+        Counted are convolutions and dense layers from the first convolution on, each with its bias. What comes before
+        is front end, though some of it has the form of dense layers: the Fourier transform and the mel filters.
+        """
+        graph = _read(self.path, self._content, self.threads)  # not made ready: no delegate has taken operations over
+        shapes = {part["index"]: tuple(map(int, part["shape"])) for part in graph.get_tensor_details()}
+        weights = products = 0
+        for operation in graph._get_ops_details():  # in the order in which they run
+            kind = operation["op_name"]
+            if kind not in CONVOLUTIONS and not (kind == DENSE and weights):
+                continue
+            kernel, *bias = (shapes[place] for place in operation["inputs"][1:] if place >= 0)
+            weights += sum(map(math.prod, (kernel, *bias)))
+            # kernels are (out, rows, columns, in), (1, rows, columns, out) if depthwise, or (out, in)
+            each = math.prod(kernel[1:3]) if kind == "DEPTHWISE_CONV_2D" else math.prod(kernel[1:])
+            products += math.prod(shapes[operation["outputs"][0]]) * each
+        return weights, products
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_own"}
 
@@ -119,14 +141,22 @@ class Yamnet(Teacher):
         return inputs[0]["index"], fits[0]
 
 
-def _open(path: Path, content: bytes, threads: int) -> Any:
-    """A TFLite interpreter that is ready to be invoked."""
+def _read(path: Path, content: bytes, threads: int) -> Any:
+    """A TFLite interpreter that is not yet ready."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as err:
         raise AudiotkError(f"yamnet: needs {PACKAGE} ({err}); run: pip install {PACKAGE}") from err
     try:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
+        return Interpreter(model_content=content, num_threads=threads)
+    except (ValueError, RuntimeError) as err:
+        raise AudiotkError(f"{path}: is not a TFLite model, or damaged: {err}") from err
+
+
+def _open(path: Path, content: bytes, threads: int) -> Any:
+    """A TFLite interpreter that is ready to be invoked."""
+    interpreter = _read(path, content, threads)
+    try:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as err:
         raise AudiotkError(f"{path}: is not a TFLite model, or damaged: {err}") from err

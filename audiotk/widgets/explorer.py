@@ -72,6 +72,9 @@ class ClusterExplorer(Plain):
         A *recordings* table or a Dataset, for titles and for paths that differ from those in `false_positives`.
     positives
         Embeddings of true events (m, dim); members near them are heard first. Rows with is_true count, too.
+    prompt_scores
+        What a teacher says of each false positive, a column a theme; see :func:`audiotk.embed.suggest_themes`. Of no
+        use where themes are given.
     map
         "scatter" draws with jupyter-scatter (WebGL; any number of points), "canvas" with our own map (up to 150,000),
         "auto" takes the canvas up to 50,000 points.
@@ -104,6 +107,7 @@ class ClusterExplorer(Plain):
         door: mining.Door | None = None,
         recordings: pd.DataFrame | Dataset | None = None,
         positives: np.ndarray | None = None,
+        prompt_scores: pd.DataFrame | None = None,
         map: str = "auto",
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -130,7 +134,7 @@ class ClusterExplorer(Plain):
         self._positives = positives_of(self.points, self._embeddings, positives)
         self.store = store if isinstance(store, Store) else open_store(store)
         self._ledger = Ledger(self.store, self.labeler, self.points)
-        self._clusters = Clusters(self.points)
+        self._clusters = Clusters(self.points, prompt_scores)
         self.still: np.ndarray | None = None
         self.selection: Selection | None = None
         told = "\n".join(f"{row[0]}\n{row[1]}" for row in zip(points["segment"], points["class_name"], strict=True))
@@ -281,9 +285,9 @@ class ClusterExplorer(Plain):
         Returns
         -------
         DataFrame
-            cluster, size, class_name (the most frequent), theme (suggested; once promoted, to which), heard,
-            right, purity_low (lower bound; see :attr:`purity`), promoted (members), still (that fire after
-            :meth:`after`; NaN before it).
+            cluster, size, class_name (the most frequent), theme (suggested; once promoted, to which), reason (in
+            words; "given", "promoted"), heard, right, purity_low (lower bound; see :attr:`purity`), promoted (members),
+            still (that fire after :meth:`after`; NaN before it).
         """
         with self.lock:
             return self._clusters.table(self._ledger, self.selection, self.still)

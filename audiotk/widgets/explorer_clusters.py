@@ -16,8 +16,8 @@ from audiotk.widgets.explorer_points import UNASSIGNED
 from audiotk.widgets.explorer_sample import Selection, counted, key_of, names_of
 
 COLUMNS = {
-    "cluster": "int64", "size": "int64", "class_name": "str", "theme": "str", "heard": "int64", "right": "int64",
-    "purity_low": "float64", "promoted": "int64", "still": "float64",
+    "cluster": "int64", "size": "int64", "class_name": "str", "theme": "str", "reason": "str", "heard": "int64",
+    "right": "int64", "purity_low": "float64", "promoted": "int64", "still": "float64",
 }  # fmt: skip
 
 
@@ -29,16 +29,17 @@ def cluster_name(cluster: int) -> str:
 class Clusters:
     """The clusters of points; what does not change is computed once."""
 
-    def __init__(self, points: pd.DataFrame) -> None:
+    def __init__(self, points: pd.DataFrame, prompt_scores: pd.DataFrame | None = None) -> None:
         self._of = points["cluster"].to_numpy(dtype=np.int64)
         self._false = ~points["is_true"].to_numpy()
         self._codes = np.unique(self._of)  # rising
         false = points[self._false]
-        themes, rows = suggested(false), []
+        told, rows = suggested(points, prompt_scores), []
         for name in map(int, np.unique(false["cluster"])):
             part = false[false["cluster"] == name]
             row = {"cluster": name, "size": len(part), "class_name": part["class_name"].mode().iloc[0]}
-            rows.append(row | {"theme": themes.get(name, ""), "key": key_of(names_of(part))})
+            theme, reason = told.get(name, ("", ""))
+            rows.append(row | {"theme": theme, "reason": reason, "key": key_of(names_of(part))})
         self._known = sorted(rows, key=lambda row: (row["cluster"] == UNASSIGNED, -row["size"]))
         number = sum(row["cluster"] != UNASSIGNED for row in rows)
         self.words = f"{len(false):,} false positive{'s' * (len(false) != 1)} in {number} cluster{'s' * (number != 1)}"
@@ -82,9 +83,9 @@ class Clusters:
         for one in known:
             bound = counted(told.get(one["cluster"], []))
             place = int(np.searchsorted(self._codes, one["cluster"]))
-            about = {name: one[name] for name in ("cluster", "size", "class_name", "theme")}
+            about = {name: one[name] for name in ("cluster", "size", "class_name", "theme", "reason")}
             if promoted[place]:
-                about["theme"] = mining.THEMES[int(by_theme[:, place].argmax())]
+                about |= {"theme": mining.THEMES[int(by_theme[:, place].argmax())], "reason": "promoted"}
             about |= {"heard": bound.heard, "right": bound.right, "purity_low": bound.low if bound.heard else math.nan}
             about |= {"promoted": int(promoted[place]), "still": math.nan if firing is None else float(firing[place])}
             found.append(about)
@@ -96,15 +97,23 @@ class Clusters:
         return np.bincount(places, minlength=len(self._codes))
 
 
-def suggested(false: pd.DataFrame) -> dict[int, str]:
-    """The theme that is suggested of each cluster: the most frequent one given, else by level and spectrum."""
-    given = false[false["theme"].isin(mining.THEMES)]
-    if len(given):
-        of = given["cluster"].to_numpy()
-        return {int(name): str(given["theme"][of == name].mode().iloc[0]) for name in np.unique(of)}
-    if false.empty:
-        return {}
+def suggested(points: pd.DataFrame, prompt_scores: pd.DataFrame | None = None) -> dict[int, tuple[str, str]]:
+    """The theme that is suggested of each cluster, and why: the most frequent one given, else by sound and teacher."""
+    false = ~points["is_true"].to_numpy()
+    if prompt_scores is not None:
+        if not isinstance(prompt_scores, pd.DataFrame) or len(prompt_scores) != len(points):
+            got = f"{len(prompt_scores)} rows" if isinstance(prompt_scores, pd.DataFrame) else repr(prompt_scores)[:80]
+            raise AudiotkError(
+                f"prompt_scores: expected a table with a row for each of {len(points):,} false positives, got {got}"
+            )
+        prompt_scores = prompt_scores[false]
+    points = points[false]
+    of = points["cluster"].to_numpy()
+    given = points["theme"].isin(mining.THEMES).to_numpy()
+    if given.any():
+        names = points["theme"][given]
+        return {int(name): (str(names[of[given] == name].mode().iloc[0]), "given") for name in np.unique(of[given])}
     from audiotk import embed
 
-    found = embed.suggest_themes(false, false["cluster"].to_numpy())
-    return {int(name): str(theme) for name, theme in zip(found["cluster"], found["theme"], strict=True)}
+    found = embed.suggest_themes(points, of, prompt_scores=prompt_scores)
+    return {int(row.cluster): (str(row.theme), str(row.reason)) for row in found.itertuples()}
