@@ -13,6 +13,7 @@ import pytest
 from audiotk import audio, ghost_figures, mining
 from audiotk.experiments import ghost_claims, ghost_sounds, ghosts, real_ghosts, silence_energy
 from audiotk.experiments.ghosts import Ghosts
+from audiotk.resample import Statistic
 from audiotk.tables import AudiotkError
 
 
@@ -80,7 +81,11 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
     ledger = ghost_claims.claims(parts, outcome, ghost_claims.repeatability(parts, mined), "embedded", "smoke")
     assert ledger.index.tolist() == ["B2.1", "B2.2", "B2.3"]
     assert not set(ledger["verdict"]) & {"reproduced", "not reproduced"}, "smoke decides nothing"
-    assert len(ghost_claims.result_rows(summary, ledger, outcome, "embedded", "smoke")) >= len(summary)
+    changed = ghosts.changes(outcome.found, ghost_sounds.RAW)
+    assert tuple(changed) == ghosts.COMPARED
+    assert all(set(table.index) == arms - {ghost_sounds.RAW} for table in changed.values())
+    rows = ghost_claims.result_rows(summary, changed, ledger, outcome, "embedded", "smoke")
+    assert len(rows) == len(summary) + len(changed) * (len(arms) - 1) + ledger["value"].notna().sum()
     assert ghost_sounds.promotion_quality(parts, mined, out)["promoted"].tolist() == [
         mining.promoted(ghosts.store_of(out, 0), parts.door)[0]["segment"].nunique()
     ]
@@ -88,7 +93,7 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
         ghost_figures.clusters(ghost_sounds.clusters(parts, mined[0])),
         ghost_figures.by_level(ghost_claims.levels(parts, outcome)),
         ghost_figures.floors(parts.floors),
-        ghost_figures.changes({ghosts.QUIET: ghosts.changes(outcome.found, ghost_sounds.RAW, ghosts.QUIET)}, 0.2),
+        ghost_figures.changes(changed, 0.2),
     ):
         assert figure.axes
 
@@ -109,6 +114,30 @@ def test_promoted_segments_are_a_quarter_of_what_is_drawn_and_held_out_ones_neve
     assert (outputs[list(mining.THEMES)].sum(axis=1) == 1).all()
     assert zeros[list(mining.THEMES)].isna().all(axis=None)
     assert len(outputs) == len(zeros) == len(random)
+
+
+def test_changes_are_relative_and_paired_in_each_metric():
+    units = pd.Index([f"group{k}" for k in range(12)])
+    rate = np.random.default_rng(0).uniform(1, 9, len(units))  # groups differ much more than the arms do
+
+    def arm(factor: float) -> dict[int, Statistic]:
+        return {seed: Statistic(units, lambda counts: factor * counts @ rate / counts.sum(axis=1)) for seed in range(3)}
+
+    found = {metric: {"base": arm(1.0), "half": arm(0.5), "same": arm(1.0)} for metric in (*ghosts.COMPARED[1:], "mAP")}
+    tables = ghosts.changes(found, "base")
+    assert tuple(tables) == ghosts.COMPARED[1:], "what was not measured has no table, and mAP is none of them"
+    for table in tables.values():
+        assert list(table.index) == ["half", "same"]
+        np.testing.assert_allclose(table[["value", "low", "high"]], [[-0.5] * 3, [0.0] * 3], atol=1e-9)
+    summary = pd.DataFrame(columns=["metric", "arm", "value", "low", "high", "n"])
+    rows = ghosts.results("x", summary, tables, "base", pd.DataFrame({"value": []}), {}, "embedded", "demo")
+    assert {(row["metric"], row["arm"]) for row in rows} == {
+        (f"{metric}, change as a share of base", name) for metric in tables for name in ("half", "same")
+    }
+    figure = ghost_figures.changes(tables, columns=3)
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list(tables)
+    with pytest.raises(AudiotkError, match="got none"):
+        ghost_figures.changes({})
 
 
 def test_the_way_of_promotion_is_the_one_that_fires_less():
@@ -152,6 +181,11 @@ def test_all_arms_of_notebook_04(parts, tmp_path):
     ledger = silence_energy.claims(outcome, "embedded", "smoke")
     assert ledger.index.tolist() == ["B2.4", "B2.5", "B2.6", "B2.7"]
     assert ledger["value"].notna().all()
+    changed = silence_energy.changed(outcome)
+    assert tuple(changed) == ghosts.COMPARED
+    rows = silence_energy.result_rows(ghosts.table(outcome.found), changed, ledger, "embedded", "smoke")
+    shifts = [row for row in rows if "change as a share of" in row["metric"]]
+    assert len(shifts) == len(ghosts.COMPARED) * (len(arms) - 1)
     cost = silence_energy.cost(parts, outcome)
     assert cost.loc[silence_energy.DEEP, "MACs"] > 1.3 * cost.loc[silence_energy.DEPLOYED, "MACs"]
     assert cost.loc[silence_energy.VALIDATOR, "MACs"] < 1.01 * cost.loc[silence_energy.DEPLOYED, "MACs"]

@@ -94,8 +94,13 @@ def claims(
 
 
 def result_rows(
-    summary: pd.DataFrame, ledger: pd.DataFrame, outcome: Outcome, data: str, scale: str
+    summary: pd.DataFrame,
+    changed: Mapping[str, pd.DataFrame],
+    ledger: pd.DataFrame,
+    outcome: Outcome,
+    data: str,
+    scale: str,
 ) -> list[dict[str, Any]]:
     """Rows of results.jsonl."""
     claimed = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{outcome.way} minus {RAW}"}
-    return results(EXPERIMENT, summary, ledger, claimed, data, scale)
+    return results(EXPERIMENT, summary, changed, RAW, ledger, claimed, data, scale)

@@ -43,6 +43,7 @@ from audiotk import embed, energy, models, silence, stats
 from audiotk.backgrounds import SILENCE_KINDS
 from audiotk.experiments import SMALL, Arm, Material, one_thread, read_segments, run_folder, train_tasks
 from audiotk.experiments.ghosts import (
+    HOURLY,
     QUIET,
     SHARE,
     SR,
@@ -273,8 +274,7 @@ def _validated(ghosts: Ghosts, parts: Tables, sound: Tables, path: Path, seed: i
 
 def changed(outcome: Outcome) -> dict[str, pd.DataFrame]:
     """Relative change of each arm against "accidental silence", for :func:`audiotk.ghost_figures.changes`."""
-    shown = [metric for metric in (QUIET, "false positives per hour", "recall") if metric in outcome.found]
-    return {metric: changes(outcome.found, RAW, metric) for metric in shown}
+    return changes(outcome.found, RAW)
 
 
 # --- cost and claims --------------------------------------------------------------------------------------------------
@@ -313,8 +313,7 @@ def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFra
         return stats.paired_bootstrap(arms[arm], arms[baseline], rng, relative=True) if there else None
 
     best = [one for arm in USELESS if (one := effect(QUIET, arm, RAW)) is not None]
-    hourly = "false positives per hour"
-    rivals = [one for arm in INFORMED if (one := effect(hourly, VALIDATOR, arm)) is not None]  # the stronger one counts
+    rivals = [one for arm in INFORMED if (one := effect(HOURLY, VALIDATOR, arm)) is not None]  # the stronger one counts
     effects = {
         "B2.4": effect("fires on silence", OUTPUTS, RAW),
         "B2.5": effect(QUIET, TOGETHER, RAW),
@@ -326,6 +325,8 @@ def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(rows).set_index("id")
 
 
-def result_rows(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
+def result_rows(
+    summary: pd.DataFrame, changed: Mapping[str, pd.DataFrame], ledger: pd.DataFrame, data: str, scale: str
+) -> list[dict[str, Any]]:
     """Rows of results.jsonl."""
-    return results(EXPERIMENT, summary, ledger, CLAIMED, data, scale)
+    return results(EXPERIMENT, summary, changed, RAW, ledger, CLAIMED, data, scale)
