@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audiotk import audio, ghost_figures, mining
+from audiotk import audio, figures, ghost_figures, mining
 from audiotk.experiments import ghost_claims, ghost_sounds, ghosts, real_ghosts, silence_energy
 from audiotk.experiments.ghosts import Ghosts
 from audiotk.resample import Statistic
+from audiotk.results import append_results, read_results
 from audiotk.tables import AudiotkError
 
 
@@ -78,14 +79,16 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
     assert epochs == {parts.epochs}
     summary = ghosts.table(outcome.found)
     assert set(ghosts.wide(summary).columns) <= set(ghosts.SHOWN)
-    ledger = ghost_claims.claims(parts, outcome, ghost_claims.repeatability(parts, mined), "embedded", "smoke")
+    repeatable = ghost_claims.repeatability(parts, mined)
+    ledger = ghost_claims.claims(parts, outcome, repeatable, "embedded", "smoke")
     assert ledger.index.tolist() == ["B2.1", "B2.2", "B2.3"]
+    agreed = ghost_claims.agreement(repeatable)
     assert not set(ledger["verdict"]) & {"reproduced", "not reproduced"}, "smoke decides nothing"
     changed = ghosts.changes(outcome.found, ghost_sounds.RAW)
     assert tuple(changed) == ghosts.COMPARED
     assert all(set(table.index) == arms - {ghost_sounds.RAW} for table in changed.values())
-    rows = ghost_claims.result_rows(summary, changed, ledger, outcome, "embedded", "smoke")
-    assert len(rows) == len(summary) + len(changed) * (len(arms) - 1) + ledger["value"].notna().sum()
+    rows = ghost_claims.result_rows(summary, changed, agreed, ledger, outcome, "embedded", "smoke")
+    assert len(rows) == len(summary) + len(changed) * (len(arms) - 1) + ledger["value"].notna().sum() + len(agreed)
     assert ghost_sounds.promotion_quality(parts, mined, out)["promoted"].tolist() == [
         mining.promoted(ghosts.store_of(out, 0), parts.door)[0]["segment"].nunique()
     ]
@@ -96,6 +99,35 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
         ghost_figures.changes(changed, 0.2),
     ):
         assert figure.axes
+
+
+def test_all_four_sets_of_clusters_are_told(parts, mined, out):
+    rng, groups = np.random.default_rng(0), np.repeat([f"dog{k}" for k in range(12)], 30)
+    several = np.resize(np.unique(groups), len(parts.pool.segments))
+    pool = replace(parts.pool, segments=parts.pool.segments.assign(group=several))
+    heap = rng.normal(size=(len(groups), 12))
+    blobs = rng.normal(size=(8, 12))[rng.integers(8, size=len(groups))] + 0.3 * heap  # the same in each group
+    rows = pd.DataFrame({"segment": np.arange(len(groups)).astype(str), "group": groups})
+    made = [
+        replace(mined[0], seed=seed, false_positives=rows, vectors=blobs, positives=heap, positive_groups=groups)
+        for seed in (0, 1)
+    ]
+    repeatable = ghost_claims.repeatability(replace(parts, pool=pool), made)
+    agreed = ghost_claims.agreement(repeatable)
+    assert list(agreed.index) == ["false positives", "true positives", "shuffled", "unclustered"]
+    assert agreed.loc["false positives", "low"] > 0.9
+    assert (agreed["value"].iloc[1:] < 0.5).all()
+    means = {name: np.mean([one.value() for one in by_seed.values()]) for name, by_seed in repeatable.items()}
+    assert agreed["value"].to_dict() == pytest.approx(means)
+    nothing = pd.DataFrame(columns=["metric", "arm", "value", "low", "high", "n"])
+    outcome = ghost_sounds.Outcome({}, {}, {}, {}, pd.Series(dtype=float), pd.DataFrame())
+    ledger = pd.DataFrame({"value": []})
+    told = ghost_claims.result_rows(nothing, {}, agreed, ledger, outcome, "embedded", "demo")
+    assert {row["arm"]: (row["value"], row["low"], row["n"]) for row in told} == {
+        name: tuple(agreed.loc[name, ["value", "low", "n"]]) for name in agreed.index
+    }
+    append_results(out / "told", told)
+    assert set(read_results(out / "told")["split"]) == {"train"}
 
 
 def test_promoted_segments_are_a_quarter_of_what_is_drawn_and_held_out_ones_never(parts, mined, out):
@@ -166,7 +198,10 @@ def test_nothing_found_still_ends_with_a_table(parts, tmp_path):
     assert ghost_figures.clusters(ghost_sounds.clusters(parts, nothing)).axes
     outcome = ghost_sounds.train_again(parts, [nothing], tmp_path, jobs=1)
     assert {arm for arm, _ in outcome.scores} == {ghost_sounds.RAW, ghost_sounds.CLEAN}
-    ledger = ghost_claims.claims(parts, outcome, ghost_claims.repeatability(parts, [nothing]), "embedded", "smoke")
+    repeatable = ghost_claims.repeatability(parts, [nothing])
+    assert ghost_claims.agreement(repeatable).empty
+    assert figures.intervals(ghost_claims.agreement(repeatable), ghost_claims.INDEX).axes
+    ledger = ghost_claims.claims(parts, outcome, repeatable, "embedded", "smoke")
     assert ledger.loc[["B2.2", "B2.3"], "verdict"].tolist() == ["needs data we lack"] * 2
     assert not ghosts.wide(ghosts.table(outcome.found)).empty
 
