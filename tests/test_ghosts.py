@@ -224,6 +224,21 @@ def test_all_arms_of_notebook_04(parts, tmp_path):
     cost = silence_energy.cost(parts, outcome)
     assert cost.loc[silence_energy.DEEP, "MACs"] > 1.3 * cost.loc[silence_energy.DEPLOYED, "MACs"]
     assert cost.loc[silence_energy.VALIDATOR, "MACs"] < 1.01 * cost.loc[silence_energy.DEPLOYED, "MACs"]
+    assert cost.notna().all(axis=None)
+    assert cost.loc[silence_energy.VALIDATOR, "ms a segment"] > cost.loc[silence_energy.DEPLOYED, "ms a segment"]
+    needed = (raw > silence_energy.FLOOR).any(axis=1).mean()
+    assert cost[silence_energy.NEED].to_dict() == {
+        silence_energy.DEPLOYED: 1, silence_energy.DEEP: 1, silence_energy.VALIDATOR: pytest.approx(needed)
+    }  # fmt: skip
+
+
+def test_the_cost_of_a_validator_in_words_weighs_time_with_the_segments_that_need_it():
+    arms = [silence_energy.DEPLOYED, silence_energy.DEEP, silence_energy.VALIDATOR]
+    spent = pd.DataFrame({silence_energy.MS: [2.0, 5.0, 3.0], silence_energy.NEED: [1.0, 1.0, 0.5]}, index=arms)
+    told = silence_energy.cost_in_words(spent)
+    assert "1.50 times" in told
+    assert "(50% of the test segments), 1.25 times on average" in told
+    assert "2.50 times with the deeper net" in told
 
 
 def test_made_silence_is_labelled_as_what_it_is(parts):
