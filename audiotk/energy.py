@@ -5,7 +5,7 @@ Levels are in dBFS after the mean (DC) is removed (:func:`audiotk.audio.level_db
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def describe(recordings: pd.DataFrame, segments: pd.DataFrame, sr: int = 16000, 
     parts = []
     bar = tqdm(total=len(places), desc="describe sound", disable=not progress)
     for waves, heard in _blocks(recordings, places, sr):
-        parts.append(_described(waves, heard, sr))
+        parts.append(describe_waves(waves, heard["segment"], sr))
         bar.update(len(heard))
     bar.close()
     columns = [*SOUND_COLUMNS, *FURTHER_COLUMNS]
@@ -88,7 +88,8 @@ def _blocks(recordings: pd.DataFrame, places: pd.DataFrame, sr: int) -> Iterator
                 yield waves, heard
 
 
-def _described(waves: np.ndarray, segments: pd.DataFrame, sr: int) -> pd.DataFrame:
+def describe_waves(waves: np.ndarray, segments: Sequence[str] | pd.Series, sr: int) -> pd.DataFrame:
+    """The table of :func:`describe` for sound in memory (n, samples) at `sr` Hz, with the name of each segment."""
     n_fft = min(1024 * sr // 16000, waves.shape[1])
     magnitude = np.abs(librosa.stft(waves, n_fft=n_fft, hop_length=max(1, n_fft // 2), center=False))  # (B, F, T)
     levels = np.maximum(frame_levels(waves, sr), SILENT_DBFS)
@@ -100,7 +101,7 @@ def _described(waves: np.ndarray, segments: pd.DataFrame, sr: int) -> pd.DataFra
         "spread_db": levels.max(axis=1) - np.quantile(levels, 0.1, axis=1),
         "tonality": tonality(waves, sr) if waves.shape[1] >= _frame(sr) else np.nan,
     }
-    return pd.DataFrame(numbers, index=pd.Index(segments["segment"], dtype="str", name="segment"), dtype=float)
+    return pd.DataFrame(numbers, index=pd.Index(list(segments), dtype="str", name="segment"), dtype=float)
 
 
 def tonality(waves: np.ndarray, sr: int) -> np.ndarray:

@@ -306,23 +306,32 @@ def timeline(
 
 
 def claims(table: pd.DataFrame) -> Any:
-    """The ledger's rows as a table to read: claim, what was measured, ours with its interval, the verdict in colour."""
+    """The ledger's rows as a table to read: claim, what was measured, ours with its interval, the verdict in colour.
+
+    A claim of which the ledger says that something was changed after there were results has an asterisk, and below the
+    table stands what.
+    """
     from IPython.display import HTML
 
     colours = {"reproduced": GREEN, "not reproduced": RED}
     left = "text-align:left;white-space:normal"
-    about = ledger()[["smallest_effect", "sampled"]].to_dict("index")
-    lines = []
+    about = ledger()[["smallest_effect", "sampled", "changed"]].to_dict("index")
+    lines, notes = [], []
     for name, item in table.iterrows():
-        known = about.get(str(name), {"smallest_effect": 0.0, "sampled": True})
-        ours, _, ends = effect_text({**known, **item.to_dict()}).partition(" ")
+        row = {"smallest_effect": 0.0, "sampled": True, "changed": "", **about.get(str(name), {}), **item.to_dict()}
+        ours, _, ends = effect_text(row).partition(" ")
+        told, mark = html.escape(str(name)), "*" if row["changed"] else ""
+        if mark:
+            notes.append(f"<br><b>{told}</b>: {html.escape(row['changed'])}")
         verdict = str(item["verdict"])
         claim, effect = html.escape(str(item["claim"])), html.escape(str(item["effect"]))
         lines.append(
-            f'<tr><th scope="row">{html.escape(str(name))}</th>'
+            f'<tr><th scope="row">{told}{mark}</th>'
             f'<td style="{left}">{claim}<br><small>{effect}</small></td>'
             f'<td style="white-space:nowrap"><b>{ours or "–"}</b><br><small>{ends}</small></td>'
             f'<td style="{left};font-weight:600;color:{colours.get(verdict, ORANGE)}">{html.escape(verdict)}</td></tr>'
         )
     head = "".join(f'<th style="text-align:left">{text}</th>' for text in ("", "claim", "ours, 95 %", "verdict"))
-    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+    table_html = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    below = f"<p><small>* Changed after it was written down.{''.join(notes)}</small></p>" if notes else ""
+    return HTML(table_html + below)

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from audiotk.energy import NoiseFloor
+from audiotk.errors import AudiotkError
 from audiotk.figures import ARM_COLOURS, BLUE, FAINT, GREEN, INK, RED
 
 EDGE = 1.5  # of an axis of relative changes; an interval without ends reaches over it
@@ -74,7 +75,9 @@ def clusters(table: pd.DataFrame, most: int = 20) -> Figure:
     return figure
 
 
-def changes(tables: dict[str, pd.DataFrame], smallest: float | None = None, order: Sequence[str] = ()) -> Figure:
+def changes(
+    tables: Mapping[str, pd.DataFrame], smallest: float | None = None, order: Sequence[str] = (), columns: int = 3
+) -> Figure:
     """Relative change against a baseline with its interval, one panel a metric: left of 0 is fewer.
 
     Parameters
@@ -85,11 +88,24 @@ def changes(tables: dict[str, pd.DataFrame], smallest: float | None = None, orde
         The smallest fall that matters; drawn as a dashed line.
     order
         Arms from top to bottom; default that of the first table.
+    columns
+        Panels in a row.
+
+    Raises
+    ------
+    AudiotkError
+        There is no table.
     """
+    if not tables:
+        raise AudiotkError("changes: expected a table for each metric, got none; compare two arms or more")
     arms = list(order) or list(next(iter(tables.values())).index)
-    figure = Figure(figsize=(4.6 * len(tables) + 1.4, 0.9 + 0.3 * len(arms)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(tables), sharey=True))
-    for axes, (metric, table) in zip(panels, tables.items(), strict=True):
+    columns = min(columns, len(tables))
+    rows = -(-len(tables) // columns)
+    figure = Figure(figsize=(4.6 * columns + 1.4, (0.9 + 0.3 * len(arms)) * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in grid.ravel()[len(tables) :]:
+        axes.set_visible(False)
+    for axes, (metric, table) in zip(grid.ravel(), tables.items(), strict=False):
         for place, arm in enumerate(arms):
             if arm not in table.index:
                 continue
@@ -103,8 +119,8 @@ def changes(tables: dict[str, pd.DataFrame], smallest: float | None = None, orde
             axes.axvline(-smallest, color=FAINT, ls="--")
         axes.set(xlim=(-1.2, 1.2), xlabel="relative change", title=metric)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f} %")
-    panels[0].set_yticks(range(len(arms)), arms)
-    panels[0].invert_yaxis()
+    grid[0, 0].set_yticks(range(len(arms)), arms)
+    grid[0, 0].invert_yaxis()
     return figure
 
 

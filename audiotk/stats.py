@@ -293,10 +293,10 @@ def claims() -> pd.DataFrame:
         claim (in our words), source, place, printed (the value printed there, None if there is none), printed_effect
         (the effect that these values make; NaN where they do not say it), experiment (notebook), effect (what is
         measured, and between which arms), direction (one of `DIRECTIONS`), smallest_effect (in the unit of the effect),
-        settles (what would settle it for good), changed (what of these was changed after there were results, when and
-        why; "" = nothing), sampled (False: a number that is counted, so that its interval is exact), recorded (what
-        runs of this repository found: a list of data, scale, settings, seeds, value, low, high, n, verdict, date,
-        commit; commit "" = not known).
+        settles (what would settle it for good), changed (what of these, or of the training behind them, was changed
+        after there were results, when and why; "" = nothing), sampled (False: a number that is counted, so that its
+        interval is exact), recorded (what runs of this repository found: a list of data, scale, settings, seeds, value,
+        low, high, n, verdict, date, commit; commit "" = not known).
     """
     rows = json.loads(resources.files("audiotk").joinpath("claims.json").read_text(encoding="utf-8"))
     printed = pd.Series([row["printed"] for row in rows], dtype=object)  # so that None stays None among texts

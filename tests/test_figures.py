@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from audiotk import audio, figures
+from audiotk import audio, figures, stats
 
 
 def drawn(figure):
@@ -118,6 +118,24 @@ def test_claims_table_escapes_and_colours():
     assert "+0.500" in page
     assert "[+0.100, +0.900]" in page
     assert figures.GREEN in page
+    assert "*" not in page, "nothing was changed"
+
+
+def test_claims_that_were_changed_after_results_are_marked():
+    about = {"claim": "c", "effect": "e", "value": 0.5, "low": 0.1, "high": 0.9, "verdict": "reproduced"}
+    rows = pd.DataFrame(
+        [about | {"changed": "<i>2026</i>: the limit"}, about | {"changed": ""}, about], index=["X1", "X2", "X3"]
+    ).fillna({"changed": ""})
+    page = figures.claims(rows).data
+    assert page.count("*") == 2, "one claim, and the line below"
+    assert '<th scope="row">X1*</th>' in page
+    assert "<b>X1</b>: &lt;i&gt;2026&lt;/i&gt;: the limit" in page.partition("</table>")[2]
+    known = stats.claims()
+    of_ledger = pd.DataFrame([about, about], index=["B1.4", "B1.5"])  # rows that do not say it: the ledger does
+    page = figures.claims(of_ledger).data
+    assert "B1.4*" in page
+    assert "B1.5*" not in page
+    assert known.loc["B1.4", "changed"] in page
 
 
 def test_figures_leave_pyplot_alone():

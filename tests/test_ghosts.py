@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audiotk import audio, ghost_figures, mining
+from audiotk import audio, figures, ghost_figures, mining
 from audiotk.experiments import ghost_claims, ghost_sounds, ghosts, real_ghosts, silence_energy
 from audiotk.experiments.ghosts import Ghosts
+from audiotk.resample import Statistic
+from audiotk.results import append_results, read_results
 from audiotk.tables import AudiotkError
 
 
@@ -78,10 +80,16 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
     assert epochs == {parts.epochs}
     summary = ghosts.table(outcome.found)
     assert set(ghosts.wide(summary).columns) <= set(ghosts.SHOWN)
-    ledger = ghost_claims.claims(parts, outcome, ghost_claims.repeatability(parts, mined), "embedded", "smoke")
+    repeatable = ghost_claims.repeatability(parts, mined)
+    ledger = ghost_claims.claims(parts, outcome, repeatable, "embedded", "smoke")
     assert ledger.index.tolist() == ["B2.1", "B2.2", "B2.3"]
+    agreed = ghost_claims.agreement(repeatable)
     assert not set(ledger["verdict"]) & {"reproduced", "not reproduced"}, "smoke decides nothing"
-    assert len(ghost_claims.result_rows(summary, ledger, outcome, "embedded", "smoke")) >= len(summary)
+    changed = ghosts.changes(outcome.found, ghost_sounds.RAW)
+    assert tuple(changed) == ghosts.COMPARED
+    assert all(set(table.index) == arms - {ghost_sounds.RAW} for table in changed.values())
+    rows = ghost_claims.result_rows(summary, changed, agreed, ledger, outcome, "embedded", "smoke")
+    assert len(rows) == len(summary) + len(changed) * (len(arms) - 1) + ledger["value"].notna().sum() + len(agreed)
     assert ghost_sounds.promotion_quality(parts, mined, out)["promoted"].tolist() == [
         mining.promoted(ghosts.store_of(out, 0), parts.door)[0]["segment"].nunique()
     ]
@@ -89,9 +97,38 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
         ghost_figures.clusters(ghost_sounds.clusters(parts, mined[0])),
         ghost_figures.by_level(ghost_claims.levels(parts, outcome)),
         ghost_figures.floors(parts.floors),
-        ghost_figures.changes({ghosts.QUIET: ghosts.changes(outcome.found, ghost_sounds.RAW, ghosts.QUIET)}, 0.2),
+        ghost_figures.changes(changed, 0.2),
     ):
         assert figure.axes
+
+
+def test_all_four_sets_of_clusters_are_told(parts, mined, out):
+    rng, groups = np.random.default_rng(0), np.repeat([f"dog{k}" for k in range(12)], 30)
+    several = np.resize(np.unique(groups), len(parts.pool.segments))
+    pool = replace(parts.pool, segments=parts.pool.segments.assign(group=several))
+    heap = rng.normal(size=(len(groups), 12))
+    blobs = rng.normal(size=(8, 12))[rng.integers(8, size=len(groups))] + 0.3 * heap  # the same in each group
+    rows = pd.DataFrame({"segment": np.arange(len(groups)).astype(str), "group": groups})
+    made = [
+        replace(mined[0], seed=seed, false_positives=rows, vectors=blobs, positives=heap, positive_groups=groups)
+        for seed in (0, 1)
+    ]
+    repeatable = ghost_claims.repeatability(replace(parts, pool=pool), made)
+    agreed = ghost_claims.agreement(repeatable)
+    assert list(agreed.index) == ["false positives", "true positives", "shuffled", "unclustered"]
+    assert agreed.loc["false positives", "low"] > 0.9
+    assert (agreed["value"].iloc[1:] < 0.5).all()
+    means = {name: np.mean([one.value() for one in by_seed.values()]) for name, by_seed in repeatable.items()}
+    assert agreed["value"].to_dict() == pytest.approx(means)
+    nothing = pd.DataFrame(columns=["metric", "arm", "value", "low", "high", "n"])
+    outcome = ghost_sounds.Outcome({}, {}, {}, {}, pd.Series(dtype=float), pd.DataFrame())
+    ledger = pd.DataFrame({"value": []})
+    told = ghost_claims.result_rows(nothing, {}, agreed, ledger, outcome, "embedded", "demo")
+    assert {row["arm"]: (row["value"], row["low"], row["n"]) for row in told} == {
+        name: tuple(agreed.loc[name, ["value", "low", "n"]]) for name in agreed.index
+    }
+    append_results(out / "told", told)
+    assert set(read_results(out / "told")["split"]) == {"train"}
 
 
 def test_promoted_segments_are_a_quarter_of_what_is_drawn_and_held_out_ones_never(parts, mined, out):
@@ -110,6 +147,30 @@ def test_promoted_segments_are_a_quarter_of_what_is_drawn_and_held_out_ones_neve
     assert (outputs[list(mining.THEMES)].sum(axis=1) == 1).all()
     assert zeros[list(mining.THEMES)].isna().all(axis=None)
     assert len(outputs) == len(zeros) == len(random)
+
+
+def test_changes_are_relative_and_paired_in_each_metric():
+    units = pd.Index([f"group{k}" for k in range(12)])
+    rate = np.random.default_rng(0).uniform(1, 9, len(units))  # groups differ much more than the arms do
+
+    def arm(factor: float) -> dict[int, Statistic]:
+        return {seed: Statistic(units, lambda counts: factor * counts @ rate / counts.sum(axis=1)) for seed in range(3)}
+
+    found = {metric: {"base": arm(1.0), "half": arm(0.5), "same": arm(1.0)} for metric in (*ghosts.COMPARED[1:], "mAP")}
+    tables = ghosts.changes(found, "base")
+    assert tuple(tables) == ghosts.COMPARED[1:], "what was not measured has no table, and mAP is none of them"
+    for table in tables.values():
+        assert list(table.index) == ["half", "same"]
+        np.testing.assert_allclose(table[["value", "low", "high"]], [[-0.5] * 3, [0.0] * 3], atol=1e-9)
+    summary = pd.DataFrame(columns=["metric", "arm", "value", "low", "high", "n"])
+    rows = ghosts.results("x", summary, tables, "base", pd.DataFrame({"value": []}), {}, "embedded", "demo")
+    assert {(row["metric"], row["arm"]) for row in rows} == {
+        (f"{metric}, change as a share of base", name) for metric in tables for name in ("half", "same")
+    }
+    figure = ghost_figures.changes(tables, columns=3)
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list(tables)
+    with pytest.raises(AudiotkError, match="got none"):
+        ghost_figures.changes({})
 
 
 def test_the_way_of_promotion_is_the_one_that_fires_less():
@@ -144,7 +205,10 @@ def test_little_found_still_ends_with_a_table(parts, mined, out, tmp_path, numbe
     assert ghost_figures.clusters(ghost_sounds.clusters(parts, little)).axes
     outcome = ghost_sounds.train_again(parts, [little], tmp_path, jobs=1)
     assert {arm for arm, _ in outcome.scores} == {ghost_sounds.RAW, ghost_sounds.CLEAN}
-    ledger = ghost_claims.claims(parts, outcome, ghost_claims.repeatability(parts, [little]), "embedded", "smoke")
+    repeatable = ghost_claims.repeatability(parts, [little])
+    assert ghost_claims.agreement(repeatable).empty
+    assert figures.intervals(ghost_claims.agreement(repeatable), ghost_claims.INDEX).axes
+    ledger = ghost_claims.claims(parts, outcome, repeatable, "embedded", "smoke")
     assert ledger.loc[["B2.2", "B2.3"], "verdict"].tolist() == ["needs data we lack"] * 2
     assert not ghosts.wide(ghosts.table(outcome.found)).empty
 
@@ -159,9 +223,29 @@ def test_all_arms_of_notebook_04(parts, tmp_path):
     ledger = silence_energy.claims(outcome, "embedded", "smoke")
     assert ledger.index.tolist() == ["B2.4", "B2.5", "B2.6", "B2.7"]
     assert ledger["value"].notna().all()
+    changed = silence_energy.changed(outcome)
+    assert tuple(changed) == ghosts.COMPARED
+    rows = silence_energy.result_rows(ghosts.table(outcome.found), changed, ledger, "embedded", "smoke")
+    shifts = [row for row in rows if "change as a share of" in row["metric"]]
+    assert len(shifts) == len(ghosts.COMPARED) * (len(arms) - 1)
     cost = silence_energy.cost(parts, outcome)
     assert cost.loc[silence_energy.DEEP, "MACs"] > 1.3 * cost.loc[silence_energy.DEPLOYED, "MACs"]
     assert cost.loc[silence_energy.VALIDATOR, "MACs"] < 1.01 * cost.loc[silence_energy.DEPLOYED, "MACs"]
+    assert cost.notna().all(axis=None)
+    assert cost.loc[silence_energy.VALIDATOR, "ms a segment"] > cost.loc[silence_energy.DEPLOYED, "ms a segment"]
+    needed = (raw > silence_energy.FLOOR).any(axis=1).mean()
+    assert cost[silence_energy.NEED].to_dict() == {
+        silence_energy.DEPLOYED: 1, silence_energy.DEEP: 1, silence_energy.VALIDATOR: pytest.approx(needed)
+    }  # fmt: skip
+
+
+def test_the_cost_of_a_validator_in_words_weighs_time_with_the_segments_that_need_it():
+    arms = [silence_energy.DEPLOYED, silence_energy.DEEP, silence_energy.VALIDATOR]
+    spent = pd.DataFrame({silence_energy.MS: [2.0, 5.0, 3.0], silence_energy.NEED: [1.0, 1.0, 0.5]}, index=arms)
+    told = silence_energy.cost_in_words(spent)
+    assert "1.50 times" in told
+    assert "(50% of the test segments), 1.25 times on average" in told
+    assert "2.50 times with the deeper net" in told
 
 
 def test_made_silence_is_labelled_as_what_it_is(parts):

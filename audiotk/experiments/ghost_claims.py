@@ -15,10 +15,12 @@ import pandas as pd
 
 from audiotk import embed, energy, mining, stats
 from audiotk.errors import AudiotkError
+from audiotk.experiments import mean_over_seeds, row
 from audiotk.experiments.ghost_sounds import EXPERIMENT, MEMBERS, RAW, Mined, Outcome
 from audiotk.experiments.ghosts import QUIET, Ghosts, results
 from audiotk.resample import Statistic
 
+INDEX = "adjusted Rand index of clusters in halves of the groups"
 FOLDS = 4  # halvings of the groups for the stability of clusters
 
 
@@ -69,6 +71,17 @@ def repeatability(ghosts: Ghosts, mined: Sequence[Mined]) -> dict[str, dict[int,
     return found
 
 
+def agreement(repeatable: Mapping[str, Mapping[int, Statistic]], seed: int = 0) -> pd.DataFrame:
+    """Adjusted Rand index of each set of :func:`repeatability`, mean over seeds: index rows; value, low, high, n.
+
+    Empty where no model makes enough false and true positives.
+    """
+    rng = np.random.default_rng(seed)
+    rows = {name: vars(mean_over_seeds(by_seed, rng)) for name, by_seed in repeatable.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "level", "n"])
+    return table.drop(columns="level").rename_axis("rows")
+
+
 def claims(
     ghosts: Ghosts,
     outcome: Outcome,
@@ -94,8 +107,19 @@ def claims(
 
 
 def result_rows(
-    summary: pd.DataFrame, ledger: pd.DataFrame, outcome: Outcome, data: str, scale: str
+    summary: pd.DataFrame,
+    changed: Mapping[str, pd.DataFrame],
+    agreed: pd.DataFrame,
+    ledger: pd.DataFrame,
+    outcome: Outcome,
+    data: str,
+    scale: str,
 ) -> list[dict[str, Any]]:
-    """Rows of results.jsonl."""
+    """Rows of results.jsonl; `agreed` of :func:`agreement`, whose clusters are of the pool, a part of train."""
     claimed = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{outcome.way} minus {RAW}"}
-    return results(EXPERIMENT, summary, ledger, claimed, data, scale)
+    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale, "split": "train"}
+    clusters = [
+        row(f"{EXPERIMENT}, clusters", str(name), INDEX, stats.Interval(value, low, high, 0.95, int(n)), **about)
+        for name, (value, low, high, n) in agreed.T.to_dict("list").items()
+    ]
+    return results(EXPERIMENT, summary, changed, RAW, ledger, claimed, data, scale) + clusters

@@ -62,8 +62,10 @@ REAL_SIZES = {  # of data=esc50, where a few dogs and sneezes are all there is t
 REAL = "esc50"
 QUIET = "fires on silence and ambience"
 AT_TEST = " at equal test recall"  # thresholds from the test segments themselves: what chance in thresholds hides
-SHOWN = ["mAP", "recall", "false positives per hour", QUIET, "fires on silence", "fires on ambience",
-         "mean score where nothing is heard", f"false positives per hour{AT_TEST}", f"{QUIET}{AT_TEST}"]  # fmt: skip
+HOURLY = "false positives per hour"
+SHOWN = ["mAP", "recall", HOURLY, QUIET, "fires on silence", "fires on ambience",
+         "mean score where nothing is heard", f"{HOURLY}{AT_TEST}", f"{QUIET}{AT_TEST}"]  # fmt: skip
+COMPARED = (QUIET, HOURLY, "recall", f"{QUIET}{AT_TEST}", f"{HOURLY}{AT_TEST}")  # each arm with its baseline
 NOTHING = "nothing"  # kind of a segment without event, where the data set does not say more
 
 
@@ -275,7 +277,7 @@ def measures(ghosts: Ghosts, scores: pd.DataFrame, limits: pd.Series) -> dict[st
     found = {
         "mAP": resample.map_statistic(scores, truth, unit),
         "recall": resample.recall_statistic(scores, truth, limits, unit),
-        "false positives per hour": resample.false_positive_statistic(by_recording, groups),
+        HOURLY: resample.false_positive_statistic(by_recording, groups),
         **{name: resample.ratio_statistic(fires * place, place, unit) for name, place in here.items()},
     }
     if QUIET in here:
@@ -283,7 +285,7 @@ def measures(ghosts: Ghosts, scores: pd.DataFrame, limits: pd.Series) -> dict[st
         found[name] = resample.ratio_statistic(loudest * here[QUIET], here[QUIET], unit)
     exact = metrics.thresholds(scores, truth, by="recall", at=RECALL)
     by_recording = events.false_positives_by_recording(scores, truth, ghosts.test.segments, exact)
-    found[f"false positives per hour{AT_TEST}"] = resample.false_positive_statistic(by_recording, groups)
+    found[f"{HOURLY}{AT_TEST}"] = resample.false_positive_statistic(by_recording, groups)
     if QUIET in here:
         hits = (scores > exact).any(axis=1).astype(float).to_frame("any")
         found[f"{QUIET}{AT_TEST}"] = resample.ratio_statistic(hits * here[QUIET], here[QUIET], unit)
@@ -314,7 +316,7 @@ def table(found: Found, seed: int = 0) -> pd.DataFrame:
         for arm, by_seed in arms.items()
     ]
     summary = pd.DataFrame(rows).drop(columns="level")
-    highest = np.where(summary["metric"].str.startswith("false positives per hour"), np.inf, 1.0)
+    highest = np.where(summary["metric"].str.startswith(HOURLY), np.inf, 1.0)
     return summary.assign(low=summary["low"].clip(lower=0.0), high=np.minimum(summary["high"], highest))
 
 
@@ -337,29 +339,55 @@ def by_kind(summary: pd.DataFrame) -> pd.DataFrame:
     return shown.loc[list(dict.fromkeys(part["arm"])), order].rename_axis(index=None, columns=None)
 
 
-def changes(found: Found, baseline: str, metric: str, seed: int = 0) -> pd.DataFrame:
-    """Relative change of a metric of each arm against `baseline`, paired by groups and seeds; index arm."""
-    rng, arms = np.random.default_rng(seed), found[metric]
-    rows = {
-        arm: vars(stats.paired_bootstrap(by_seed, arms[baseline], rng, relative=True))
-        for arm, by_seed in arms.items()
-        if arm != baseline
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").drop(columns="level").rename_axis("arm")
+def changes(found: Found, baseline: str, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """Relative change of each arm against `baseline` in each metric of `COMPARED`, paired by groups and seeds.
+
+    Returns
+    -------
+    dict
+        Metric -> table with index arm and columns value, low, high (-0.5 = half of the baseline) and n; without metrics
+        that were not measured.
+    """
+    tables = {}
+    for metric in COMPARED:
+        rng, arms = np.random.default_rng(seed), found.get(metric, {})
+        rows = {
+            arm: vars(stats.paired_bootstrap(by_seed, arms[baseline], rng, relative=True))
+            for arm, by_seed in arms.items()
+            if arm != baseline
+        }
+        if rows:
+            tables[metric] = pd.DataFrame.from_dict(rows, orient="index").drop(columns="level").rename_axis("arm")
+    return tables
 
 
 def results(
-    experiment: str, summary: pd.DataFrame, ledger: pd.DataFrame, arms: Mapping[str, str], data: str, scale: str
+    experiment: str,
+    summary: pd.DataFrame,
+    changed: Mapping[str, pd.DataFrame],
+    baseline: str,
+    ledger: pd.DataFrame,
+    arms: Mapping[str, str],
+    data: str,
+    scale: str,
 ) -> list[dict[str, Any]]:
-    """Rows of results.jsonl: each metric of each arm, and the effect behind each claim (`arms`: claim -> its arms)."""
+    """Rows of results.jsonl: each metric of each arm, its :func:`changes` against `baseline`, effects behind claims.
+
+    `arms` says of each claim between which arms its effect is.
+    """
     about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
     measured = [{"experiment": experiment, **item} for item in summary.to_dict("records")]
+    shifts = [
+        {"experiment": experiment, "metric": f"{metric}, change as a share of {baseline}", **item}
+        for metric, table in changed.items()
+        for item in table.reset_index().to_dict("records")
+    ]
     effects = [
         {**claim.to_dict(), "experiment": str(name), "metric": "effect", "arm": arms[str(name)]}
         for name, claim in ledger[ledger["value"].notna()].iterrows()
     ]
     rows = []
-    for item in [*measured, *effects]:
+    for item in [*measured, *shifts, *effects]:
         value = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
         rows.append(row(item["experiment"], item["arm"], item["metric"], value, **about))
     return rows
