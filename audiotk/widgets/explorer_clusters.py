@@ -116,4 +116,5 @@ def suggested(points: pd.DataFrame, prompt_scores: pd.DataFrame | None = None) -
     from audiotk import embed
 
     found = embed.suggest_themes(points, of, prompt_scores=prompt_scores)
-    return {int(row.cluster): (str(row.theme), str(row.reason)) for row in found.itertuples()}
+    told = zip(found["theme"], found["reason"], strict=True)
+    return dict(zip(map(int, found["cluster"]), told, strict=True))
