@@ -50,7 +50,7 @@ def tone(path: Path, names: tuple[str, ...], seed: int, seconds: float = 1.0) ->
 
 
 def fake_audioset(root: Path, count: int = 30, first: int = 0) -> Path:
-    """`count` videos; every fifth file is the whole video, of which the segment is the second second."""
+    """`count` videos; every fifth file is the whole video of 12 s, of which the segment is the second second."""
     mids = {name: f"/m/{number:03d}" for number, name in enumerate(NAMES)}
     root.mkdir(parents=True)
     rows = [f'{number},{mid},"{name}"' for number, (name, mid) in enumerate(mids.items())]
@@ -60,7 +60,7 @@ def fake_audioset(root: Path, count: int = 30, first: int = 0) -> Path:
         video, named = f"video{k:06d}", SETS[k % len(SETS)]
         whole = k % 5 == 4
         lines.append(f'{video}, {int(whole)}, {int(whole) + 1}, "{",".join(mids[name] for name in named)}"')
-        tone(root / "audio" / (f"{video}.wav" if whole else f"{video}_0.wav"), named, k, 3.0 if whole else 1.0)
+        tone(root / "audio" / (f"{video}.wav" if whole else f"{video}_0.wav"), named, k, 12.0 if whole else 1.0)
     (root / "balanced_train_segments.csv").write_text("\n".join(lines) + "\n")
     return root
 
