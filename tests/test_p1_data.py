@@ -26,12 +26,14 @@ from audiotk.experiments import (
     polyphony,
     zero_shot,
     zero_shot_students,
+    zero_shot_told,
 )
 from audiotk.experiments.plans import plan
 from audiotk.experiments.zero_shot_told import words_for
 from audiotk.ontology.classmaps import read_class_map
 from audiotk.tables import AudiotkError, Dataset, Labels, whole_recordings
 from audiotk.teachers import Prompts
+from audiotk.teachers.examples import Examples
 
 MAP = 'unused,dog,nature,windnoise\nWhistling,Dog,Rain,Wind\n,Bark,Wind,\n,,"Chirp, tweet",\n'
 NAMES = ("Dog", "Bark", "Rain", "Wind", "Chirp, tweet", "Whistling")
@@ -157,6 +159,22 @@ def test_of_a_whole_video_only_the_labelled_second_is_heard(dataset: Dataset) ->
     assert set(windows.drop(index=long["recording"])["start_s"]) == {0.0, 0.5}
     truth = labels.resolve(dataset, windows.reset_index(), list(dataset.sources.index))
     assert truth.frame().notna().all().all()
+
+
+def test_examples_and_background_are_of_the_labelled_second(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(Examples, "fit", lambda *asked, background: given.append((*asked[2:], background)))
+    zero_shot_told.by_example(dataset, 3, 0)
+    segments, chosen, background = given[0]
+    train = dataset.part("train")
+    videos = set(train.loc[train["duration_s"] > 2, "recording"])
+    windows = segments[segments["recording"].isin(videos)]
+    assert set(windows["recording"]) == videos
+    assert (windows["start_s"] == 1.0).all()
+    assert (windows["end_s"] == 2.0).all()
+    assert {name.rsplit("@", 1)[0] for name in background} <= videos  # only there no class is heard
+    assert len(background) == len(videos)
+    assert set(chosen) == set(dataset.classes)
 
 
 def test_the_map_lies_in_either_root(roots: dict[str, str], tmp_path: Path) -> None:
