@@ -225,7 +225,9 @@ def _polyphony(values: Mapping[str, Any]) -> _Data:
 
 def _p1_data(values: Mapping[str, Any], also: str = "") -> Dataset | None:
     """The recordings of 05, 06 and 07 where they (or those of the data set `also`) are read by :mod:`p1_data`."""
-    data, root, other, other_root = (str(values[name]) for name in ("data", "data_root", "train_data", "train_root"))
+    data, root, other, other_root = (
+        str(values.get(name, "")) for name in ("data", "data_root", "train_data", "train_root")
+    )
     if not (p1_data.applies(data, root, other, other_root) or data == also):
         return None
     options = {**polyphony.reading(values["scale"]), "folder": {"complete": values.get("complete", False)}}
@@ -277,7 +279,8 @@ def _zero_shot(values: Mapping[str, Any]) -> Plan:
 
 
 def _transfer(values: Mapping[str, Any]) -> Plan:
-    case = transfer.load(values["data"], values["data_root"], values["scale"], values["split"], values["excerpt"])
+    chosen = values.get("split", ""), values.get("excerpt", 0)
+    case = transfer.load(values["data"], values["data_root"], values["scale"], *chosen)
     if values["data"] != "embedded":
         _read_some(case.dataset)
     recipe, seeds = transfer.recipe(values["scale"]), len(values["seeds"])
