@@ -177,6 +177,22 @@ def test_examples_and_background_are_of_the_labelled_second(dataset: Dataset, mo
     assert set(chosen) == set(dataset.classes)
 
 
+def test_only_what_happens_to_recordings_of_crossing_uploaders_is_told(roots: dict[str, str], tmp_path: Path) -> None:
+    """One who is in training and validation, one who is in training and evaluation: the first one's all validate."""
+    shutil.copytree(roots["fsd50k"], tmp_path / "fsd50k")
+    place = tmp_path / "fsd50k" / "FSD50K.metadata" / "dev_clips_info_FSD50K.json"
+    info = json.loads(place.read_text())
+    info["101"], info["110"] = info["100"], {"uploader": "uploader 211"}
+    place.write_text(json.dumps(info))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset = p1_data.load("fsd50k", str(tmp_path / "fsd50k"), "audioset", roots["audioset"])
+    told = " ".join(str(one.message) for one in caught if "uploaders" in str(one.message))
+    assert "1 development recordings of evaluation uploaders are left out" in told
+    assert "went to train" not in told
+    assert set(dataset.part("train")["data"]) == {"audioset"}
+
+
 def test_the_map_lies_in_either_root(roots: dict[str, str], tmp_path: Path) -> None:
     assert p1_data.class_map(*roots.values()) is not None
     (tmp_path / p1_data.CLASS_MAP).write_text(MAP + "Thump,,,\n")
