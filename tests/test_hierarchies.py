@@ -12,7 +12,7 @@ import pytest
 
 from audiotk import datasets
 from audiotk.datasets.raters import mini_ontology
-from audiotk.experiments import hierarchies, transfer
+from audiotk.experiments import audioset_relabeling, hierarchies, transfer
 from audiotk.experiments.hierarchies import excerpt_of, redrawn
 from audiotk.tables import AudiotkError, Dataset, make_annotations, make_sources, whole_recordings
 
@@ -123,6 +123,9 @@ def test_what_p2_does_is_the_way_of_scale_paper(root: Path) -> None:
     assert parts(hierarchies.load("audioset", str(root), "paper", split="official")) == parts(demo)
     assert "split 80-10-10 by video, as in P2" in paper.told
     assert "80-10-10" not in demo.told
+    counted = audioset_relabeling.load("audioset", str(root), "paper")  # 08 counts labels of all parts
+    assert "split" not in counted.told
+    assert parts(counted) == parts(demo)
 
 
 def test_an_excerpt_is_told(root: Path) -> None:

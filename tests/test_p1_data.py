@@ -26,12 +26,14 @@ from audiotk.experiments import (
     polyphony,
     zero_shot,
     zero_shot_students,
+    zero_shot_told,
 )
 from audiotk.experiments.plans import plan
 from audiotk.experiments.zero_shot_told import words_for
 from audiotk.ontology.classmaps import read_class_map
 from audiotk.tables import AudiotkError, Dataset, Labels, whole_recordings
 from audiotk.teachers import Prompts
+from audiotk.teachers.examples import Examples
 
 MAP = 'unused,dog,nature,windnoise\nWhistling,Dog,Rain,Wind\n,Bark,Wind,\n,,"Chirp, tweet",\n'
 NAMES = ("Dog", "Bark", "Rain", "Wind", "Chirp, tweet", "Whistling")
@@ -50,7 +52,7 @@ def tone(path: Path, names: tuple[str, ...], seed: int, seconds: float = 1.0) ->
 
 
 def fake_audioset(root: Path, count: int = 30, first: int = 0) -> Path:
-    """`count` videos; every fifth file is the whole video, of which the segment is the second second."""
+    """`count` videos; every fifth file is the whole video of 12 s, of which the segment is the second second."""
     mids = {name: f"/m/{number:03d}" for number, name in enumerate(NAMES)}
     root.mkdir(parents=True)
     rows = [f'{number},{mid},"{name}"' for number, (name, mid) in enumerate(mids.items())]
@@ -60,7 +62,7 @@ def fake_audioset(root: Path, count: int = 30, first: int = 0) -> Path:
         video, named = f"video{k:06d}", SETS[k % len(SETS)]
         whole = k % 5 == 4
         lines.append(f'{video}, {int(whole)}, {int(whole) + 1}, "{",".join(mids[name] for name in named)}"')
-        tone(root / "audio" / (f"{video}.wav" if whole else f"{video}_0.wav"), named, k, 3.0 if whole else 1.0)
+        tone(root / "audio" / (f"{video}.wav" if whole else f"{video}_0.wav"), named, k, 12.0 if whole else 1.0)
     (root / "balanced_train_segments.csv").write_text("\n".join(lines) + "\n")
     return root
 
@@ -157,6 +159,38 @@ def test_of_a_whole_video_only_the_labelled_second_is_heard(dataset: Dataset) ->
     assert set(windows.drop(index=long["recording"])["start_s"]) == {0.0, 0.5}
     truth = labels.resolve(dataset, windows.reset_index(), list(dataset.sources.index))
     assert truth.frame().notna().all().all()
+
+
+def test_examples_and_background_are_of_the_labelled_second(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(Examples, "fit", lambda *asked, background: given.append((*asked[2:], background)))
+    zero_shot_told.by_example(dataset, 3, 0)
+    segments, chosen, background = given[0]
+    train = dataset.part("train")
+    videos = set(train.loc[train["duration_s"] > 2, "recording"])
+    windows = segments[segments["recording"].isin(videos)]
+    assert set(windows["recording"]) == videos
+    assert (windows["start_s"] == 1.0).all()
+    assert (windows["end_s"] == 2.0).all()
+    assert {name.rsplit("@", 1)[0] for name in background} <= videos  # only there no class is heard
+    assert len(background) == len(videos)
+    assert set(chosen) == set(dataset.classes)
+
+
+def test_only_what_happens_to_recordings_of_crossing_uploaders_is_told(roots: dict[str, str], tmp_path: Path) -> None:
+    """One who is in training and validation, one who is in training and evaluation: the first one's all validate."""
+    shutil.copytree(roots["fsd50k"], tmp_path / "fsd50k")
+    place = tmp_path / "fsd50k" / "FSD50K.metadata" / "dev_clips_info_FSD50K.json"
+    info = json.loads(place.read_text())
+    info["101"], info["110"] = info["100"], {"uploader": "uploader 211"}
+    place.write_text(json.dumps(info))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset = p1_data.load("fsd50k", str(tmp_path / "fsd50k"), "audioset", roots["audioset"])
+    told = " ".join(str(one.message) for one in caught if "uploaders" in str(one.message))
+    assert "1 development recordings of evaluation uploaders are left out" in told
+    assert "went to train" not in told
+    assert set(dataset.part("train")["data"]) == {"audioset"}
 
 
 def test_the_map_lies_in_either_root(roots: dict[str, str], tmp_path: Path) -> None:

@@ -127,4 +127,19 @@ def test_the_plan_of_09_reads_what_the_notebook_reads(monkeypatch):
         plan("09_base_target_transfer", values("09", **settings))
     with pytest.raises(AudiotkError, match="that is enough"):
         plan("09_base_target_transfer", values("09"))
-    assert asked == [("audioset", "x", "paper", "official", 7), ("embedded", "", "demo", "", 102_578)]
+    older = values("09")
+    del older["split"], older["excerpt"]
+    with pytest.raises(AudiotkError, match="that is enough"):
+        plan("09_base_target_transfer", older)
+    assert asked == [
+        ("audioset", "x", "paper", "official", 7),
+        ("embedded", "", "demo", "", 102_578),
+        ("embedded", "", "demo", "", 0),
+    ]
+
+
+@pytest.mark.parametrize("name", ["05", "06", "07"])
+def test_a_copy_of_an_older_notebook_has_a_plan(name):
+    older = values(name, scale="smoke")
+    del older["train_data"], older["train_root"]
+    assert plan(name, older) == plan(name, values(name, scale="smoke"))

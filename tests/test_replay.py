@@ -1,6 +1,9 @@
 """Promotions made by hand in the explorer, and a run without a person that trains with exactly these."""
 
 import json
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +11,12 @@ import pandas as pd
 import pytest
 from test_widgets_explorer import ask
 
-from audiotk import mining
-from audiotk.experiments import ghost_sounds, ghosts, replay
+from audiotk import datasets, mining
+from audiotk.experiments import ghost_sounds, ghosts, real_ghosts, replay
 from audiotk.runs import notebook_parameters
-from audiotk.store import open_store
-from audiotk.tables import AudiotkError
+from audiotk.store import open_store, operations_of
+from audiotk.store.operations import Operation
+from audiotk.tables import AudiotkError, Dataset, make_windows
 from audiotk.widgets import ClusterExplorer
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "03_ghost_sounds.ipynb"
@@ -128,3 +132,89 @@ def test_what_cannot_be_replayed_is_told_before_anything_is_trained(parts, mined
     with pytest.raises(AudiotkError, match="already holds"):
         ghost_sounds.listen(parts, mined, tmp_path, recorded)
     pd.testing.assert_frame_equal(mining.promotions(ghosts.store_of(tmp_path, 0)), before)
+
+
+# --- a name stands for other sound ------------------------------------------------------------------------------------
+
+
+def door_of(dataset: Dataset) -> mining.Door:
+    return mining.Door(dataset.recordings, dataset.split)
+
+
+def promote_some(dataset: Dataset, store: Path) -> Path:
+    """Promotions of windows of the first three training recordings."""
+    windows = make_windows(dataset.part("train").iloc[:3], 2.0)
+    points = windows.assign(class_name=dataset.classes[0])
+    mining.promote(store, points, "neg_hard", door_of(dataset), labeler="anna")
+    return store
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    return tmp_path_factory.mktemp("shelf")
+
+
+def embedded_data(root: Path, n_train: int = 3, **options) -> Dataset:
+    return datasets.load("embedded", root, n_train=n_train, n_val=1, n_test=1, **options)
+
+
+def test_made_recordings_are_the_same_at_every_scale_and_on_every_machine(shelf, tmp_path):
+    recorded = promote_some(embedded_data(shelf), tmp_path / "a.sqlite")
+    shutil.copytree(shelf, tmp_path / "here")
+    replay.check(recorded, door_of(embedded_data(tmp_path / "here", n_train=4)))
+    with pytest.raises(AudiotkError, match=r"3 promoted .*train-00000: made as embedded-\w+ there, embedded-\w+ here"):
+        replay.check(recorded, door_of(embedded_data(shelf, seed=1)))
+
+
+def test_real_recordings_of_another_scale_or_version_have_other_sound(tmp_path, monkeypatch):
+    root = Path(os.environ.get("AUDIOTK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"
+    if not root.exists():
+        pytest.skip(f"no real data at {root}")
+    monkeypatch.setattr(real_ghosts, "sizes", lambda *_: (2, 2, 1, 1, 1))
+    recorded = promote_some(real_ghosts.load(str(root), "smoke"), tmp_path / "a.sqlite")
+    replay.check(recorded, door_of(real_ghosts.load(str(root), "smoke")))
+    told = r"other sound; train-00000: made as real-ghosts-\w+ there, .*Run with the data, scale and version"
+    for name, value in (("VERSION", real_ghosts.VERSION + 1), ("sizes", lambda *_: (3, 2, 1, 1, 1))):
+        with monkeypatch.context() as context:
+            context.setattr(real_ghosts, name, value)
+            other = door_of(real_ghosts.load(str(root), "smoke"))
+        with pytest.raises(AudiotkError, match=told):
+            replay.check(recorded, other)
+
+
+def test_a_recording_of_another_length_or_group_is_another(shelf, tmp_path):
+    """Recorded sound: its folder may have any name, and a store may have been written on Windows."""
+    dataset = embedded_data(shelf)
+    operations = operations_of(promote_some(dataset, tmp_path / "a.sqlite"))
+
+    def there(path: str) -> list[Operation]:
+        return [replace(one, payload={**one.payload, "path": path}) if one.kind == "recording" else one
+                for one in operations]  # fmt: skip
+
+    made = dataset.recordings.set_index("recording")
+    here = made.assign(path="/home/anna/old takes/one.wav")
+    assert replay._differences(there(r"C:\takes\one.flac"), here) == {}
+    for change, told in (
+        ({"duration_s": 9.5}, "length in s 10.0 there, 9.5 here"),
+        ({"group": "b"}, "group train-dog-"),
+    ):
+        assert told in replay._differences(there("one.wav"), here.assign(**change))["train-00001"]
+    found = replay._differences(there(r"C:\takes\one.flac"), made)
+    assert found["train-00002"].startswith("made as recorded sound there, embedded-")
+    windows = made.loc["train-00000", "path"].replace("/", "\\")
+    assert "train-00000" not in replay._differences(there(windows), made)
+    unnamed = [one for one in operations if one.kind != "recording"]
+    assert "not registered" in replay._differences(unnamed, made)["train-00000"]
+
+
+def test_what_counts_is_what_was_registered_when_a_recording_was_promoted(shelf, tmp_path):
+    """Somebody went on in the same store with other sound: of both promotions each has its own."""
+    one, other = embedded_data(shelf), embedded_data(shelf, seed=1)
+    recorded = promote_some(one, tmp_path / "a.sqlite")
+    replay.check(recorded, door_of(one))
+    promote_some(other, recorded)
+    for dataset in (one, other):
+        with pytest.raises(AudiotkError, match="3 promoted recordings have the name of one here and other sound"):
+            replay.check(recorded, door_of(dataset))
+    mining.take_back(recorded, mining.promotions(recorded)["promotion"].iloc[-1], labeler="anna")
+    replay.check(recorded, door_of(one))

@@ -49,7 +49,7 @@ def load(
 
     The official split is kept, except where an uploader (``group``) crosses it: validation recordings of an uploader
     who is in the training set, too, become training recordings, and development recordings of an uploader who is in the
-    evaluation set are left out and listed in ``problems``. A warning counts both. Source ``fsd50k`` is closed and weak;
+    evaluation set are left out and listed in ``problems``. Warnings count them. Source ``fsd50k`` is closed and weak;
     the authors say that labels of the training set are correct but may be incomplete.
 
     Parameters
@@ -112,12 +112,12 @@ def _without_crossing(recordings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFr
     out = held_out & (recordings["split"] != "test")
     in_train = recordings["group"].isin(recordings.loc[(recordings["split"] == "train") & ~out, "group"])
     moved = (recordings["split"] == "val") & in_train & ~out
-    if moved.any() or out.any():
-        warnings.warn(
-            f"fsd50k: uploaders cross the official split; {int(moved.sum())} validation recordings went to train, "
-            f"{int(out.sum())} development recordings of evaluation uploaders are left out",
-            stacklevel=3,
-        )
+    for rows, told in (
+        (moved, "validation recordings went to train"),
+        (out, "development recordings of evaluation uploaders are left out"),
+    ):
+        if count := int(rows.sum()):
+            warnings.warn(f"fsd50k: uploaders cross the official split; {count} {told}", stacklevel=3)
     left_out = recordings[out].assign(reason="its uploader is in the evaluation set")[list(PROBLEM_COLUMNS)]
     return recordings.assign(split=recordings["split"].mask(moved, "train"))[~out].reset_index(drop=True), left_out
 

@@ -17,9 +17,8 @@ from scipy import sparse
 from scipy.stats import binomtest
 
 from audiotk import resample, stats
-from audiotk.experiments import row
+from audiotk.experiments import hierarchies, row
 from audiotk.experiments.hierarchies import Case as Case
-from audiotk.experiments.hierarchies import load as load
 from audiotk.experiments.rule_quality import quality_table
 from audiotk.labels import resolve
 from audiotk.relabel import coselection, parent_expand, pe_cml
@@ -52,6 +51,11 @@ FEWEST = 10  # segments of a pair whose share is looked at
 MANY = 100  # masks of a segment
 WHOLE_SIZE = 2_000_000  # segments from which on the labels count as all of AudioSet
 EXCERPT_SIZE = 102_578  # segments of P2's excerpt; which ones was not published
+
+
+def load(data: str, data_root: str, scale: str) -> Case:
+    """Labels of a hierarchy as :func:`hierarchies.load`; all parts are counted together, so none is drawn anew."""
+    return hierarchies.load(data, data_root, scale, split="official" if data == "audioset" else "")
 
 
 def overview(case: Case) -> pd.DataFrame:

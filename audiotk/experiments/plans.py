@@ -19,6 +19,7 @@ from audiotk.experiments import (
     label_joining,
     label_segments,
     label_training,
+    labelled_segments,
     p1_data,
     polyphony,
     quickstart,
@@ -55,12 +56,16 @@ class _Data:
     classes: int
     dataset: Dataset | None
 
-    def windows(self, split: str, seconds: float) -> int:
-        """Windows of so many seconds in a split."""
+    def windows(self, split: str, seconds: float, labelled: bool = False) -> int:
+        """Windows of so many seconds in a split; `labelled`: of its labelled segments, else of whole recordings."""
         if self.dataset is None:
             return self.counts[split] * max(1, round(self.seconds / seconds))
-        lengths = self.dataset.part(split)["duration_s"]
-        return int(np.maximum(1, np.ceil(lengths / seconds - 0.01)).sum())
+        part = self.dataset.part(split)
+        lengths = part["duration_s"]
+        if labelled:
+            segments = labelled_segments(self.dataset, part)
+            lengths = segments["end_s"] - segments["start_s"]
+        return int(np.maximum(1, np.ceil(lengths / seconds - 0.05)).sum())  # as tables.make_windows
 
 
 def plan(notebook: str, values: Mapping[str, Any]) -> Plan | None:
@@ -220,7 +225,9 @@ def _polyphony(values: Mapping[str, Any]) -> _Data:
 
 def _p1_data(values: Mapping[str, Any], also: str = "") -> Dataset | None:
     """The recordings of 05, 06 and 07 where they (or those of the data set `also`) are read by :mod:`p1_data`."""
-    data, root, other, other_root = (str(values[name]) for name in ("data", "data_root", "train_data", "train_root"))
+    data, root, other, other_root = (
+        str(values.get(name, "")) for name in ("data", "data_root", "train_data", "train_root")
+    )
     if not (p1_data.applies(data, root, other, other_root) or data == also):
         return None
     options = {**polyphony.reading(values["scale"]), "folder": {"complete": values.get("complete", False)}}
@@ -266,13 +273,14 @@ def _zero_shot(values: Mapping[str, Any]) -> Plan:
     config = zero_shot_students.recipe(scale, ESC50_S if mixed else quickstart.window_s(like))
     known = found.dataset is None  # made recordings: their truth is known, and has a student, too
     runs = (len(zero_shot_students.STUDENTS) - (not known)) * len(values["seeds"])
-    rows = {split: found.windows(split, config.clip_s) for split in SPLITS}
+    rows = {split: found.windows(split, config.clip_s, labelled=True) for split in SPLITS}
     stages = [Stage("students", runs, config, rows["train"], found.classes)]
     return Plan(found.told, stages, _sound_gb(rows.values(), config))
 
 
 def _transfer(values: Mapping[str, Any]) -> Plan:
-    case = transfer.load(values["data"], values["data_root"], values["scale"], values["split"], values["excerpt"])
+    chosen = values.get("split", ""), values.get("excerpt", 0)
+    case = transfer.load(values["data"], values["data_root"], values["scale"], *chosen)
     if values["data"] != "embedded":
         _read_some(case.dataset)
     recipe, seeds = transfer.recipe(values["scale"]), len(values["seeds"])

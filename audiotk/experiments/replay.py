@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +16,8 @@ from audiotk.store.operations import Operation
 from audiotk.tables import AudiotkError
 
 LISTENER = "simulated"  # the labeler of promotions that no person made
+MADE = re.compile(r"(?:embedded|real-ghosts)-[0-9a-f]{12}(?=[/\\])")  # a folder of made sound, named by its settings
+SAME_S = 0.01  # lengths of one recording may differ by so much, as those of its copies do
 
 
 def check(recorded: str | Path, door: mining.Door) -> None:
@@ -22,14 +26,16 @@ def check(recorded: str | Path, door: mining.Door) -> None:
     Raises
     ------
     AudiotkError
-        There is no such store, it holds no promotion that counts, or one of a recording that the door refuses.
+        There is no such store, it holds no promotion that counts, one of a recording that the door refuses, or one of
+        a recording whose name is known here but stands for other sound (see :func:`_differences`).
     """
     if not recorded:
         return
     otherwise = 'name a store in which clusters were promoted, or leave it empty ("") for a simulated listener'
     if "://" not in str(recorded) and not Path(recorded).is_file():
         raise AudiotkError(f"promotions: there is no file {recorded}; {otherwise}")
-    told = _promotions(operations_of(recorded))
+    operations = operations_of(recorded)
+    told = _promotions(operations)
     if not told:
         raise AudiotkError(
             f"promotions: {recorded} holds no promotion that counts (none made, or all taken back); {otherwise}"
@@ -38,6 +44,13 @@ def check(recorded: str | Path, door: mining.Door) -> None:
         door.check(operation.recording for operation in told)
     except AudiotkError as err:
         raise AudiotkError(f"promotions: {recorded} does not fit these data: {err}") from err
+    if other := _differences(operations, door.recordings):
+        name, what = next(iter(other.items()))
+        raise AudiotkError(
+            f"promotions: {recorded} does not fit these data: {len(other)} promoted recordings have the name of one "
+            f"here and other sound; {name}: {what}. Run with the data, scale and version of audiotk with which they "
+            'were promoted, or leave promotions empty ("") for a simulated listener'
+        )
 
 
 def replay(recorded: str | Path, store: Path) -> pd.DataFrame:
@@ -81,3 +94,31 @@ def who(told: Mapping[int, pd.DataFrame], recorded: str | Path = "") -> str:
 def _promotions(operations: Sequence[Operation]) -> list[Operation]:
     """The promoted members that count."""
     return [operation for operation in active(operations) if operation.kind == "promotion"]
+
+
+def _differences(operations: Sequence[Operation], recordings: pd.DataFrame) -> dict[str, str]:
+    """Promoted recording -> how what was registered when it was promoted differs from the row of that name here.
+
+    Compared are length, group, and the name of the folder of made sound. The folders above it, and those of sound
+    that was recorded, are others on another machine.
+    """
+    counting = {operation.uuid for operation in _promotions(operations)}
+    known: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, str] = {}
+    for operation in operations:
+        name = operation.recording
+        if operation.kind == "recording":
+            known[name] = operation.payload
+        if operation.uuid not in counting or name in found:
+            continue
+        if name not in known:
+            found[name] = "it is not registered in the store, so nothing says what sound it was"
+            continue
+        was, now = known[name], recordings.loc[name]
+        made = [", ".join(MADE.findall(str(row["path"]))) or "recorded sound" for row in (was, now)]
+        pairs = {"made as": made, "group": [was["group"], now["group"]]}
+        if abs(was["duration_s"] - now["duration_s"]) > SAME_S:
+            pairs["length in s"] = [was["duration_s"], now["duration_s"]]
+        if told := [f"{what} {a} there, {b} here" for what, (a, b) in pairs.items() if a != b]:
+            found[name] = "; ".join(told)
+    return found

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from audiotk import labels, teachers
-from audiotk.experiments import p1_data
-from audiotk.tables import AudiotkError, Dataset, make_windows
+from audiotk.experiments import labelled_windows, p1_data
+from audiotk.tables import AudiotkError, Dataset
 from audiotk.teachers import Prompts, Teacher
 from audiotk.teachers.examples import Examples
 
@@ -62,7 +62,7 @@ def by_example(dataset: Dataset, shots: int, seed: int) -> Examples:
         drawn = rng.permutation(rows.loc[rows["class_name"] == name, "segment"].unique())
         chosen[name] = [str(one) for one in sorted(drawn, key=others.__getitem__)[:shots]]
     some = np.sort(rng.permutation(len(recordings))[:MOST]) if len(recordings) > MOST else slice(None)
-    windows = make_windows(recordings.iloc[some], 1.0)
+    windows = labelled_windows(dataset, recordings.iloc[some], 1.0)
     truth = labels.resolve(dataset, windows, sources(dataset)).frame()
     empty = rng.permutation(truth.index[(truth == 0).all(axis=1)].to_numpy())[: 4 * shots].tolist()
     segments = pd.concat([dataset.segments, windows]).drop_duplicates("segment")
