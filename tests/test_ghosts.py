@@ -239,6 +239,15 @@ def test_all_arms_of_notebook_04(parts, tmp_path):
     }  # fmt: skip
 
 
+def test_a_seed_with_too_few_verdicts_leaves_its_model_as_it_was():
+    one, two, judged = ({"test": pd.DataFrame([value])} for value in (1.0, 2.0, 3.0))
+    told = {(silence_energy.DEPLOYED, 0): one, (silence_energy.DEPLOYED, 1): two, (silence_energy.VALIDATOR, 1): judged}
+    filled = silence_energy._filled(told, [0, 1])
+    assert filled[silence_energy.VALIDATOR, 0] is one
+    assert filled[silence_energy.VALIDATOR, 1] is judged
+    assert {arm for arm, _ in filled} == {silence_energy.DEPLOYED, silence_energy.VALIDATOR}
+
+
 def test_the_cost_of_a_validator_in_words_weighs_time_with_the_segments_that_need_it():
     arms = [silence_energy.DEPLOYED, silence_energy.DEEP, silence_energy.VALIDATOR]
     spent = pd.DataFrame({silence_energy.MS: [2.0, 5.0, 3.0], silence_energy.NEED: [1.0, 1.0, 0.5]}, index=arms)

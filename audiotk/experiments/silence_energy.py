@@ -134,9 +134,16 @@ def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, scale: str, jobs:
     ]
     second = joblib.Parallel(n_jobs=min(jobs or cores(), len(calls)), max_nbytes="1M")(calls)
     told |= {(VALIDATOR, seed): parts for seed, parts in zip(seeds, second, strict=True) if parts is not None}
+    told = _filled(told, seeds)
     limits = {key: thresholds(ghosts, parts["val"]) for key, parts in told.items()}
     found = collect({key: measures(ghosts, parts["test"], limits[key]) for key, parts in told.items()})
     return Outcome(found, limits, {key: parts["test"] for key, parts in told.items()}, {RAW: gates}, runs)
+
+
+def _filled(told: dict[tuple[str, int], Tables], seeds: Sequence[int]) -> dict[tuple[str, int], Tables]:
+    """What needs verdicts with every seed, if with any: a seed with too few of them leaves its model as it was."""
+    known = [arm for arm in (VALIDATOR, *INFORMED) if any((arm, seed) in told for seed in seeds)]
+    return told | {(arm, s): told[DEPLOYED, s] for arm in known for s in seeds if (arm, s) not in told}
 
 
 def arms_of(ghosts: Ghosts, base: Arm) -> list[Arm]:
