@@ -140,10 +140,10 @@ def run(ghosts: Ghosts, seeds: Sequence[int], out: str | Path, scale: str, jobs:
     return Outcome(found, limits, {key: parts["test"] for key, parts in told.items()}, {RAW: gates}, runs)
 
 
-def _filled(told: dict[tuple[str, int], Tables], seeds: Sequence[int]) -> dict[tuple[str, int], Tables]:
+def _filled(told: Mapping[tuple[str, int], Any], seeds: Sequence[int]) -> dict[tuple[str, int], Any]:
     """What needs verdicts with every seed, if with any: a seed with too few of them leaves its model as it was."""
     known = [arm for arm in (VALIDATOR, *INFORMED) if any((arm, seed) in told for seed in seeds)]
-    return told | {(arm, s): told[DEPLOYED, s] for arm in known for s in seeds if (arm, s) not in told}
+    return dict(told) | {(arm, s): told[DEPLOYED, s] for arm in known for s in seeds if (arm, s) not in told}
 
 
 def arms_of(ghosts: Ghosts, base: Arm) -> list[Arm]:
