@@ -22,7 +22,6 @@ import soundfile as sf
 import soxr
 
 from audiotk.decode import (
-    GRACE_S,
     QUALITY,
     PathLike,
     fill_rows,
@@ -269,68 +268,6 @@ def load_segments(
     bad = sorted({row for row, *_ in failed})
     problems = problem_table(_unique(failed), segments["recording"].nunique())
     return np.delete(waves, bad, axis=0), segments.drop(index=bad).reset_index(drop=True), problems
-
-
-class LazyWaves:
-    """The waves of :func:`load_segments`, read when asked for: for sets larger than memory.
-
-    ``waves[rows]`` with an index, slice, mask or array of rows of `segments` gives float32 [shape=(B, samples)].
-
-    Parameters
-    ----------
-    recordings, segments, sr, duration_s, workers
-        As in :func:`load_segments`.
-
-    Attributes
-    ----------
-    segments
-        The rows that can be read: every header is looked at once, at the start.
-    problems
-        Columns recording, path, reason: what was left out.
-
-    Raises
-    ------
-    AudiotkError
-        On reading, if a file has vanished or broken since; a batch is never filled with silence instead.
-    """
-
-    def __init__(
-        self,
-        recordings: pd.DataFrame,
-        segments: pd.DataFrame,
-        sr: int,
-        duration_s: float | None = None,
-        workers: int | None = None,
-    ) -> None:
-        segments = check_segments(segments)
-        paths = paths_of(recordings, segments)
-        files = paths.unique().tolist()
-        found = dict(zip(files, _look(files, workers, progress=False), strict=True))
-        failed: dict[int, tuple[str, str, str]] = {}
-        for row, (path, end_s) in enumerate(zip(paths, segments["end_s"], strict=True)):
-            one = found[path]
-            if not isinstance(one, AudioInfo):
-                failed[row] = (segments["recording"].iloc[row], path, one)
-            elif end_s > one.duration_s + GRACE_S:
-                reason = f"segment {segments['segment'].iloc[row]}: {path}: ends at {one.duration_s:.3f} s"
-                failed[row] = (segments["recording"].iloc[row], path, reason)
-        self.problems = problem_table(list(dict.fromkeys(failed.values())), segments["recording"].nunique())
-        missing = segments.index.isin(list(failed))
-        self.segments = segments[~missing].reset_index(drop=True)
-        self.sr, self.samples, self.workers = sr, samples_of(segments, sr, duration_s), workers
-        self._paths = paths[~missing].reset_index(drop=True)
-
-    def __len__(self) -> int:
-        return len(self.segments)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        chosen = np.atleast_1d(np.arange(len(self))[rows])
-        segments = self.segments.iloc[chosen].reset_index(drop=True)
-        paths = self._paths.iloc[chosen].reset_index(drop=True)
-        waves, failed = load_rows(paths, segments, self.sr, self.samples, self.workers, progress=False)
-        if failed:
-            raise AudiotkError(f"{failed[0][3]} ({len(failed)} of {len(chosen)} segments of this batch)")
-        return waves
 
 
 def _look(paths: Sequence[PathLike], workers: int | None, progress: bool) -> list[AudioInfo | str]:

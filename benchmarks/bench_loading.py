@@ -5,7 +5,7 @@ Both sides read the same files in the same run, in turns; the best of the repeat
 theirs is ``librosa.load(sr=16000)``, ``melspectrogram`` and ``power_to_db``, one file after the other. Sound: real
 ESC-10 recordings in pairs where they are (``../shared/data`` or ``AUDIOTK_TEST_DATA``), else synthetic noise.
 
-Then an epoch of batches in random order, each wave decoded anew (``audio.LazyWaves``), against the same epoch from
+Then an epoch of batches in random order, each wave decoded anew, against the same epoch from
 shards (``shards.StoredWaves``, pages in memory), and what it takes to write these.
 
     python benchmarks/bench_loading.py --n 60
@@ -27,7 +27,7 @@ import pandas as pd
 import soundfile as sf
 import torch
 
-from audiotk.audio import LazyWaves, load
+from audiotk.audio import load, load_rows
 from audiotk.features import LogMel
 from audiotk.models.predict import Waves
 from audiotk.shards import StoredWaves
@@ -71,6 +71,20 @@ def by_audiotk(paths: list[Path], front: LogMel, workers: int | None) -> None:
             pass
 
 
+class Anew:
+    """Waves that are decoded each time that they are asked for."""
+
+    def __init__(self, segments: pd.DataFrame) -> None:
+        self.segments = segments
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        some = self.segments.iloc[rows].reset_index(drop=True)
+        return load_rows(some["recording"], some, SR, SR * SECONDS, None, progress=False)[0]
+
+
 def epoch(waves: Waves, batch_size: int = 32) -> None:
     order = np.random.default_rng(0).permutation(len(waves))
     for start in range(0, len(order), batch_size):
@@ -85,7 +99,7 @@ def epochs(paths: list[Path], folder: Path, repeats: int) -> dict[str, float]:
     begin = time.process_time()
     stored = StoredWaves(recordings, segments, SR, folder=folder)
     writing = time.process_time() - begin
-    sides = {"decoded anew": LazyWaves(recordings, segments, SR), "from shards": stored}
+    sides = {"decoded anew": Anew(segments), "from shards": stored}
     best = dict.fromkeys(sides, np.inf)
     for _ in range(repeats):
         for name, waves in sides.items():

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiotk import audio, decode
-from audiotk.tables import AudiotkError, make_segments, make_windows, whole_recordings
+from audiotk.tables import AudiotkError, make_segments, make_windows
 
 DATA = Path(os.environ.get("AUDIOTK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FORMATS = {  # name: (sample rate, soundfile options, largest error of the coding)
@@ -535,30 +535,6 @@ def test_segments_of_an_unknown_recording_are_an_error(tmp_path: Path) -> None:
 def test_no_segments_give_no_waves(tmp_path: Path) -> None:
     waves, found, problems = audio.load_segments(recordings_of([], 1.0, 1), make_segments([], [], []), 16000)
     assert (waves.shape, len(found), len(problems)) == ((0, 0), 0, 0)
-
-
-def test_lazy_waves_equal_the_eager_ones(tmp_path: Path) -> None:
-    recordings, segments = some_segments(tmp_path)
-    waves, _, _ = audio.load_segments(recordings, segments, 16000)
-    lazy = audio.LazyWaves(recordings, segments, 16000, workers=2)
-    assert len(lazy) == 20
-    rows = np.array([3, 3, 0, 19, 7])
-    np.testing.assert_allclose(lazy[rows], waves[rows], atol=2e-6)
-    np.testing.assert_allclose(lazy[5:9], waves[5:9], atol=2e-6)
-    np.testing.assert_allclose(lazy[4], waves[[4]], atol=2e-6)
-
-
-def test_lazy_waves_leave_the_broken_out_and_never_give_silence(tmp_path: Path) -> None:
-    good = write(tmp_path / "good.wav", noise(16000, 2.0))
-    (tmp_path / "text.wav").write_text("no sound")
-    recordings = recordings_of([tmp_path / "text.wav", good], 2.0, 16000)
-    with pytest.warns(UserWarning, match="skipped 1 of 2"):
-        lazy = audio.LazyWaves(recordings, whole_recordings(recordings), 16000)
-    assert lazy.segments["recording"].tolist() == ["good.wav"]
-    assert lazy.problems["recording"].tolist() == ["text.wav"]
-    good.unlink()
-    with pytest.raises(AudiotkError, match=r"good\.wav: no such file"):
-        lazy[[0]]
 
 
 def test_no_thread_outlives_a_batch(tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ def count_decoded(monkeypatch):
 def test_stored_waves_are_those_that_were_decoded(some):
     recordings, segments, folder = some
     expected, _, _ = audio.load_segments(recordings, segments, SR)
-    lazy = audio.LazyWaves(recordings, segments, SR)
     stored = store(*some)
     assert (len(stored), stored.shape) == (20, (20, 4000))
     assert len(list(stored.folder.glob("*.npy"))) == 3
@@ -71,7 +70,6 @@ def test_stored_waves_are_those_that_were_decoded(some):
     rows = np.array([3, 19, 3, 0, 11])
     for chosen in (rows, slice(5, 17), np.arange(20) % 3 == 0, 4, np.arange(20)[::-1]):
         np.testing.assert_allclose(stored[chosen], expected[np.atleast_1d(np.arange(20)[chosen])], rtol=0, atol=CLOSE)
-        np.testing.assert_allclose(stored[chosen], lazy[chosen], rtol=0, atol=CLOSE)
         np.testing.assert_array_equal(stored[chosen], stored[np.arange(20)][np.atleast_1d(np.arange(20)[chosen])])
     assert stored[rows].dtype == np.float32
     pd.testing.assert_frame_equal(stored.segments, segments)

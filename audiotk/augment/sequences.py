@@ -104,9 +104,8 @@ class Sources:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number and length of the waves; `audio.LazyWaves` have `samples`."""
-        samples = self.waves.samples if hasattr(self.waves, "samples") else self.waves.shape[1]
-        return len(self), int(samples)
+        """Number and length of the waves."""
+        return len(self), int(self.waves.shape[1])
 
     def part(self, rows: np.ndarray) -> Sources:
         """The sources of some rows; nothing is read or copied."""
@@ -118,7 +117,8 @@ class _Rows:
     """Some rows of sources, in the place of waves."""
 
     def __init__(self, sources: Sources, rows: np.ndarray) -> None:
-        self.sources, self.rows, self.samples = sources, np.asarray(rows), sources.shape[1]
+        self.sources, self.rows = sources, np.asarray(rows)
+        self.shape = len(self.rows), sources.shape[1]
 
     def __len__(self) -> int:
         return len(self.rows)

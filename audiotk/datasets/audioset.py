@@ -22,8 +22,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from audiotk.audio import GRACE_S, probe
+from audiotk.audio import probe
 from audiotk.datasets.found import SOUND_SUFFIXES, folder_of, read_csv, sha256, tell_empty
+from audiotk.decode import GRACE_S
 from audiotk.files import atomic
 from audiotk.tables import AudiotkError, Dataset, Labels, make_sources
 
@@ -358,9 +359,8 @@ def _with_sound(table: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame,
     """Segments with sound, as ranges of their files, and a problems table of the others."""
     length, duration = table["end_s"] - table["start_s"], found["duration_s"].astype("float64")
     stem = found["path"].map(lambda path: os.path.splitext(os.path.basename(path))[0], na_action="ignore").fillna("")
-    whole = ~stem.str.contains(r".{11}_[\d.]+") & (
-        (duration > length + LONGER_S) | (duration + GRACE_S >= table["end_s"])
-    )
+    long = (duration > length + LONGER_S) | (duration + GRACE_S >= table["end_s"])
+    whole = ~stem.str.contains(r".{11}_[\d.]+") & long
     short = whole & (duration < table["end_s"] - SHORT_S)
     told = "the whole video (" + duration.round(3).astype("str") + " s) ends before the segment does, at "
     told += table["end_s"].round(3).astype("str") + " s; a file that is a cut has to be named YTID_START"

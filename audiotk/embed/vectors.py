@@ -26,7 +26,7 @@ def embed_student(
     student
         From `models.checkpoints.load_checkpoint`, or a model.
     waves
-        (n, samples) at the student's sampling rate: an array, a memory map or `audio.LazyWaves`.
+        (n, samples) at the student's sampling rate: an array, a memory map or `shards.StoredWaves`.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from audiotk.tables import AudiotkError
 
 
 class Waves(Protocol):
-    """Whatever gives waveforms by row: an array (n, samples), a memory map, `shards.StoredWaves`, `audio.LazyWaves`."""
+    """Whatever gives waveforms by row: an array (n, samples), a memory map, `shards.StoredWaves`."""
 
     def __len__(self) -> int: ...
 
