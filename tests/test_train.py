@@ -19,6 +19,7 @@ from audiotk.models.checkpoints import load_checkpoint
 from audiotk.models.predict import score
 from audiotk.tables import AudiotkError, Labels
 from audiotk.train.batches import order_of
+from audiotk.train.checks import check_fabric
 from audiotk.train.state import TrainState
 
 SR, CLIP_S = 4000, 1.0
@@ -221,6 +222,19 @@ def test_the_precision_of_a_run_is_what_it_was_and_has_to_stay(data, tmp_path, m
     for asked in ({"config": config(epochs=1), "fabric": own}, {"config": config(epochs=1, precision="bf16-mixed")}):
         with pytest.raises(AudiotkError, match="was begun in 32-true, here it is bf16-mixed"):
             train.train(asked["config"], *data, tmp_path / "cpu", fabric=asked.get("fabric"), progress=False)
+
+
+def test_a_fabric_that_rounds_waves_is_refused(data, tmp_path):
+    from lightning_fabric import Fabric
+
+    rounds = Fabric(accelerator="cpu", precision="bf16-mixed")
+    with pytest.raises(AudiotkError, match=r'to torch.bfloat16 .*use audiotk.train.make_fabric\("bf16-mixed"\)'):
+        train.train(config(), *data, tmp_path, fabric=rounds, progress=False)
+    assert list(tmp_path.iterdir()) == []
+    own = Fabric(accelerator="cpu", plugins=train.make_fabric("bf16-mixed").strategy.precision)  # as the message says
+    assert (own.strategy.precision.precision, check_fabric(own)) == ("bf16-mixed", None)
+    for exact in ("32-true", "64-true"):
+        check_fabric(Fabric(accelerator="cpu", precision=exact))
 
 
 @pytest.mark.parametrize("stops", [False, True])

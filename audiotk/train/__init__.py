@@ -26,7 +26,7 @@ from audiotk.models.checkpoints import Checkpoint, load_checkpoint, save_checkpo
 from audiotk.models.predict import Waves, predict_logits, score
 from audiotk.tables import AudiotkError, Labels
 from audiotk.train.batches import batches, make_sequences, order_of, steps
-from audiotk.train.checks import check_data, checked_weights, fingerprint
+from audiotk.train.checks import check_data, check_fabric, checked_weights, fingerprint
 from audiotk.train.config import TrainConfig as TrainConfig
 from audiotk.train.state import TrainState, begun_in
 
@@ -91,7 +91,8 @@ def train(
         fine-tuning). A checkpoint gives its output layer, too, and has to be of the same classes (a deployed model
         that is trained again). Default: fresh weights.
     fabric
-        Lightning Fabric of your own, whose precision then counts; default: :func:`make_fabric`.
+        Lightning Fabric of your own, whose precision then counts; default: :func:`make_fabric`. In mixed precision it
+        has to keep waves in float32, as those of :func:`make_fabric` do and Lightning's own do not.
     progress
         Show a progress bar on standard error.
 
@@ -103,11 +104,12 @@ def train(
     ------
     AudiotkError
         Rows or classes of waves and labels do not match, nothing can be validated, the loss is not finite, or `out`
-        holds a run of other settings, of other data, or begun in another precision.
+        holds a run of other settings, of other data, or begun in another precision; `fabric` rounds waves.
     """
     check_data(waves, labels, val_waves, val_labels)
     any_precision = config.precision == "auto" and fabric is None
     fabric = fabric or make_fabric(config.precision)
+    check_fabric(fabric)
     fabric.launch()
     out, here = Path(out), fabric.strategy.precision.precision
     config = replace(config, precision=begun_in(out) or here)
