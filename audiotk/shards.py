@@ -4,7 +4,8 @@ A folder of shards: ``0007.npy`` holds rows of 16-bit samples, ``0007.json`` the
 not be read. A row's full scale is the least power of two that holds its peak, or a peak above 1 itself: so nothing is
 ever clipped, recordings of 16 bits at their own rate come back exactly, and all others within 2^-16 of it. The folder's
 name is a digest of the files (path, size, time of change), the segments, rate and length: what has changed is decoded
-again. A shard is there whole or not at all, so a killed process goes on with what is missing.
+again. A shard is there whole or not at all, so a killed process goes on with what is missing; what it was writing is
+removed a day later.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from audiotk.tables import AudiotkError, check_segments
 LAYOUT = 1  # raise it where the same sound would be stored in another way
 SHARD_BYTES = 1e9
 BLOCK_BYTES = 2e8  # of float32 that are decoded before they are written
+DRAFT_S = 24 * 3600  # without a change, and a draft is left over
 LOWEST = -64  # power of two under which full scale is not lowered
 
 
@@ -136,6 +140,7 @@ class StoredWaves:
 
     def _write_missing(self, segments: pd.DataFrame, paths: pd.Series, workers: int | None, progress: bool) -> None:
         """Write the shards that are not there, in random order: processes that do this at once share the work."""
+        self._sweep()
         missing = [k for k in range(self._count(segments)) if not self._is_there(k)]
         for k in sorted({*range(self._count(segments))} - {*missing}):
             self._fill(k, segments, paths, workers)
@@ -149,6 +154,17 @@ class StoredWaves:
                 if not self._is_there(int(k)):
                     self._write(int(k), own, segments, paths, workers)
                 bar.update(len(own))
+
+    def _sweep(self) -> None:
+        """Remove what killed processes had begun to write.
+
+        Only by age: the number of a process says nothing about another machine or container that shares the disk, and
+        who is alive writes a block every few minutes.
+        """
+        for draft in self.folder.glob(".[0-9]*"):
+            with suppress(OSError):  # renamed or removed by now
+                if time.time() - draft.stat().st_mtime > DRAFT_S:
+                    draft.unlink()
 
     def _fill(self, k: int, segments: pd.DataFrame, paths: pd.Series, workers: int | None) -> None:
         """Try again what a shard lacks, and put in its place what can be read now.

@@ -3,6 +3,10 @@
 import errno
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -141,6 +145,29 @@ def test_a_killed_process_goes_on_with_what_is_missing(some, monkeypatch):
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
     np.testing.assert_array_equal(resumed[:], whole[:])
     assert not [path for path in resumed.folder.iterdir() if path.name.startswith(".")]  # no drafts
+
+
+def test_what_a_killed_process_was_writing_is_removed_a_day_later(some):
+    """A real SIGKILL; until then the draft could be that of a process which is alive, here or elsewhere."""
+    folder = store(*some).folder
+    whole = set(folder.iterdir())
+    script = (
+        "import sys, time; from audiotk.files import atomic\n"
+        "with atomic(sys.argv[1]) as draft: draft.touch(); print('here', flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", script, str(folder / "0001.npy")]  # as shards are written
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGKILL)
+    (draft,) = set(folder.iterdir()) - whole
+    store(*some)
+    assert draft.exists()
+    at = time.time() - 25 * 3600
+    for path in folder.iterdir():
+        os.utime(path, (at, at))
+    store(*some)
+    assert set(folder.iterdir()) == whole
 
 
 def test_two_processes_share_the_work(some, monkeypatch):
