@@ -4,7 +4,8 @@ A folder of shards: ``0007.npy`` holds rows of 16-bit samples, ``0007.json`` the
 not be read. A row's full scale is the least power of two that holds its peak, or a peak above 1 itself: so nothing is
 ever clipped, recordings of 16 bits at their own rate come back exactly, and all others within 2^-16 of it. The folder's
 name is a digest of the files (path, size, time of change), the segments, rate and length: what has changed is decoded
-again. A shard is there whole or not at all, so a killed process goes on with what is missing.
+again. A shard is there whole or not at all, so a killed process goes on with what is missing; what it was writing is
+removed a day later.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from audiotk.tables import AudiotkError, check_segments
 LAYOUT = 1  # raise it where the same sound would be stored in another way
 SHARD_BYTES = 1e9
 BLOCK_BYTES = 2e8  # of float32 that are decoded before they are written
+DRAFT_S = 24 * 3600  # without a change, and a draft is left over
 LOWEST = -64  # power of two under which full scale is not lowered
 
 
@@ -136,7 +140,10 @@ class StoredWaves:
 
     def _write_missing(self, segments: pd.DataFrame, paths: pd.Series, workers: int | None, progress: bool) -> None:
         """Write the shards that are not there, in random order: processes that do this at once share the work."""
-        missing = [k for k in range(self._count(segments)) if not self._is_good(k, segments, paths, workers)]
+        self._sweep()
+        missing = [k for k in range(self._count(segments)) if not self._is_there(k)]
+        for k in sorted({*range(self._count(segments))} - {*missing}):
+            self._fill(k, segments, paths, workers)
         rows = sum(len(self._of(k, segments)) for k in missing)
         _check_room(self.folder, stored_bytes(rows, self.samples))
         with tqdm(
@@ -148,16 +155,56 @@ class StoredWaves:
                     self._write(int(k), own, segments, paths, workers)
                 bar.update(len(own))
 
-    def _is_good(self, k: int, segments: pd.DataFrame, paths: pd.Series, workers: int | None) -> bool:
-        """Whether a shard is there, and what it lacks cannot be read now, either; if it can, the shard is deleted."""
-        if not self._is_there(k):
-            return False
-        lacking = [row for row, *_ in json.loads(self._about(k).read_text("utf8"))["failed"]]
-        for some in _blocks(lacking, self.samples):
-            if len(_decode(segments, paths, some, self.sr, self.samples, workers)[1]) < len(some):
-                self._sound(k).unlink(missing_ok=True)
-                return False
-        return True
+    def _sweep(self) -> None:
+        """Remove what killed processes had begun to write.
+
+        Only by age: the number of a process says nothing about another machine or container that shares the disk, and
+        who is alive writes a block every few minutes.
+        """
+        for draft in self.folder.glob(".[0-9]*"):
+            with suppress(OSError):  # renamed or removed by now
+                if time.time() - draft.stat().st_mtime > DRAFT_S:
+                    draft.unlink()
+
+    def _fill(self, k: int, segments: pd.DataFrame, paths: pd.Series, workers: int | None) -> None:
+        """Try again what a shard lacks, and put in its place what can be read now.
+
+        No other row is touched, and the shard stays the same file: others may be reading it. That a row is there is
+        said after it was written, so a kill leaves it lacking; of two processes the last says what it has itself.
+        """
+        about = json.loads(self._about(k).read_text("utf8"))
+        failed, scales, first = [], about["scales"], k * self._per
+        for some in _blocks([row for row, *_ in about["failed"]], self.samples):
+            waves, bad = _decode(segments, paths, some, self.sr, self.samples, workers)
+            failed += bad
+            found = sorted(set(some) - {row for row, *_ in bad})
+            whole, full = to_int16(waves[np.isin(some, found)])
+            if found:
+                self._put(k, np.array(found) - first, whole)
+            for row, scale in zip(found, full.tolist(), strict=True):
+                scales[row - first] = scale
+        if len(failed) < len(about["failed"]):
+            self._tell(k, scales, failed)
+
+    def _put(self, k: int, places: np.ndarray, whole: np.ndarray) -> None:
+        """Write some rows of a shard in their places; not by a memory map, which a full disk would kill."""
+        try:
+            sound = np.load(self._sound(k), mmap_mode="r")
+            with open(self._sound(k), "r+b") as file:
+                for place, row in zip(places, whole, strict=True):
+                    file.seek(sound.offset + int(place) * row.nbytes)
+                    file.write(row.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, ValueError) as err:
+            raise AudiotkError(
+                f"{self._sound(k)}: rows that can be read now cannot be put in it ({err}); make the folder "
+                f"writable, or delete {self.folder} and start again"
+            ) from err
+
+    def _tell(self, k: int, scales: list[float], failed: list[tuple[int, str, str, str]]) -> None:
+        with atomic(self._about(k)) as text:
+            text.write_text(json.dumps({"scales": scales, "failed": failed}), encoding="utf8")
 
     def _write(self, k: int, own: range, segments: pd.DataFrame, paths: pd.Series, workers: int | None) -> None:
         scales: list[float] = []
@@ -171,8 +218,7 @@ class StoredWaves:
                     whole, full = to_int16(waves)
                     file.write(whole.tobytes())
                     scales, failed = scales + full.tolist(), failed + bad
-            with atomic(self._about(k)) as text:
-                text.write_text(json.dumps({"scales": scales, "failed": failed}), encoding="utf8")
+            self._tell(k, scales, failed)
 
 
 def sound_dir() -> Path:

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
-import joblib
 import pytest
 import torch
 from filelock import FileLock, Timeout
@@ -20,12 +19,44 @@ from audiotk.experiments import devices, polyphony
 ROOT = Path(__file__).parents[1]
 
 
-def pretend(monkeypatch, count, visible=None):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+# As a worker or container of its own would, but without torch, which takes seconds to import and which claim has no
+# need of: claim a GPU, say which and since when, keep it for some time; so often.
+HOLDER = """
+import importlib.util, sys, time, types
+from pathlib import Path
+sys.modules["torch"] = types.ModuleType("torch")
+spec = importlib.util.spec_from_file_location("devices", sys.argv[1])
+devices = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(devices)
+devices.LOOK_S = 0.01
+print("here", flush=True)
+sys.stdin.readline()
+for _ in range(int(sys.argv[4])):
+    with devices.claim(sys.argv[3].split(","), Path(sys.argv[2])) as k:
+        print(k, time.monotonic(), end=" ", flush=True)
+        time.sleep(float(sys.argv[5]))
+        print(time.monotonic(), flush=True)
+"""
+
+
+class Holder(subprocess.Popen):
+    """A process that holds one of `names`; it begins at :meth:`go`."""
+
+    def __init__(self, folder, names, times, seconds):
+        command = [sys.executable, "-c", HOLDER, devices.__file__, folder, ",".join(names), str(times), str(seconds)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        assert self.stdout.readline() == "here\n"
+
+    def go(self):
+        self.stdin.write("\n")
+        self.stdin.flush()
+
+
+def pretend(monkeypatch, *uuids):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(uuids))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(uuids))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda k: SimpleNamespace(uuid=uuids[k]))
 
 
 @pytest.mark.parametrize(
@@ -34,62 +65,48 @@ def pretend(monkeypatch, count, visible=None):
      (4, 16, 99, 4)],
 )  # fmt: skip
 def test_one_process_for_each_gpu(monkeypatch, count, jobs, trainings, expected):
-    pretend(monkeypatch, count)
+    pretend(monkeypatch, *range(count))
     monkeypatch.setattr(devices, "cores", lambda: 3)
     assert devices.at_once(jobs, trainings) == expected
     assert polyphony.jobs_for("paper") == (None if count else 1)
     assert polyphony.jobs_for("demo") is None
 
 
-@pytest.mark.parametrize(
-    ("count", "visible", "expected"),
-    [(0, None, []), (2, None, ["0", "1"]), (2, "", ["0", "1"]), (2, "3, 5", ["3", "5"]), (1, "MIG-a", ["MIG-a"])],
-)
-def test_gpus_have_the_same_name_in_every_process(monkeypatch, count, visible, expected):
-    pretend(monkeypatch, count, visible)
-    assert devices.gpus() == expected
+def test_a_gpu_has_one_name_whatever_its_number_is(monkeypatch, tmp_path):
+    """Two jobs of a machine with a GPU each call it 0; one that sees both calls the second 1."""
+    pretend(monkeypatch)
+    assert devices.gpus() == []
+    pretend(monkeypatch, "aa-1", "bb-2")
+    assert devices.gpus() == ["aa-1", "bb-2"]
+    with devices.claim(["aa-1", "bb-2"], tmp_path) as k, devices.claim(["bb-2"], tmp_path) as other:
+        assert (k, other) == (0, 0)
 
 
-def _hold(folder, names, seconds):
-    """In a process of its own, once there are two: which GPU it had, and from when to when."""
-    devices.LOOK_S = 0.01
-    (folder / f"{os.getpid()}.here").touch()
-    while len(list(folder.glob("*.here"))) < 2:
-        time.sleep(0.01)
-    with devices.claim(names, folder) as k:
-        begin = time.monotonic()
-        time.sleep(seconds)
-        return k, begin, time.monotonic(), os.getpid()
+def test_torch_says_the_uuid_of_a_gpu():
+    assert hasattr(torch._C._CudaDeviceProperties, "uuid")
 
 
-@pytest.mark.parametrize("gpus", [["0", "MIG-1/2"], ["0"]])
+@pytest.mark.parametrize("gpus", [["aa-1", "bb-2"], ["aa-1"]])
 def test_two_processes_never_share_a_gpu(tmp_path, gpus):
-    """In two real workers."""
-    held = joblib.Parallel(n_jobs=2)(joblib.delayed(_hold)(tmp_path, gpus, 0.1) for _ in range(6))
-    assert {k for k, *_ in held} == set(range(len(gpus)))
-    assert len({pid for *_, pid in held}) == 2
+    holders = [Holder(tmp_path, gpus, 4, 0.1) for _ in range(2)]
+    for holder in holders:
+        holder.go()
+    told = [line.split() for holder in holders for line in holder.communicate(timeout=60)[0].splitlines()]
+    assert len(told) == 8
+    assert {k for k, *_ in told} == {str(gpu) for gpu in range(len(gpus))}
     for gpu in range(len(gpus)):
-        times = sorted((begin, end) for k, begin, end, _ in held if k == gpu)
+        times = sorted((float(begin), float(end)) for k, begin, end in told if k == str(gpu))
         assert all(end <= begin for (_, end), (begin, _) in pairwise(times))
 
 
 def test_a_killed_process_leaves_its_gpu_to_others(tmp_path, capsys):
-    script = (
-        "import sys, time; from pathlib import Path; from audiotk.experiments import devices\n"
-        "with devices.claim(['0'], Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    with devices.claim(["0", "1"], tmp_path) as k:
-        assert k == 1
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    with devices.claim(["0", "1"], tmp_path) as k:
+    with Holder(tmp_path, ["aa-1"], 1, 60) as holder:
+        holder.go()
+        assert holder.stdout.read(2) == "0 "
+        with devices.claim(["aa-1", "bb-2"], tmp_path) as k:
+            assert k == 1
+        holder.send_signal(signal.SIGKILL)
+    with devices.claim(["aa-1", "bb-2"], tmp_path) as k:
         assert k == 0
     assert capsys.readouterr().err == ""
 
@@ -114,13 +131,13 @@ def test_a_training_runs_on_the_gpu_that_it_has(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda k: used.append(k) or nullcontext())
     with devices.own_gpu():
         assert used == []  # no GPU, nothing to take
-    pretend(monkeypatch, 2, "6,7")
+    pretend(monkeypatch, "aa-1", "bb-2")
     folder = tmp_path / f"audiotk-gpus-{os.getuid()}"
-    with devices.claim(["6"], folder):
+    with devices.claim(["aa-1"], folder):
         with devices.own_gpu(), devices.own_gpu():
             assert used == [1]
             with pytest.raises(Timeout):
-                FileLock(folder / "7.lock").acquire(timeout=0)
+                FileLock(folder / "bb-2.lock").acquire(timeout=0)
         with pytest.raises(ZeroDivisionError), devices.own_gpu():
             raise ZeroDivisionError
         with devices.own_gpu():
@@ -145,7 +162,7 @@ def test_fabric_uses_the_current_gpu_or_those_of_torchrun(monkeypatch, processes
     import lightning_fabric
 
     made = {}
-    pretend(monkeypatch, 8)
+    pretend(monkeypatch, *range(8))
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(lightning_fabric, "Fabric", lambda **options: made.update(options))
     for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):

@@ -3,6 +3,10 @@
 import errno
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -141,6 +145,29 @@ def test_a_killed_process_goes_on_with_what_is_missing(some, monkeypatch):
     assert not [path for path in resumed.folder.iterdir() if path.name.startswith(".")]  # no drafts
 
 
+def test_what_a_killed_process_was_writing_is_removed_a_day_later(some):
+    """A real SIGKILL; until then the draft could be that of a process which is alive, here or elsewhere."""
+    folder = store(*some).folder
+    whole = set(folder.iterdir())
+    script = (
+        "import sys, time; from audiotk.files import atomic\n"
+        "with atomic(sys.argv[1]) as draft: draft.touch(); print('here', flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", script, str(folder / "0001.npy")]  # as shards are written
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGKILL)
+    (draft,) = set(folder.iterdir()) - whole
+    store(*some)
+    assert draft.exists()
+    at = time.time() - 25 * 3600
+    for path in folder.iterdir():
+        os.utime(path, (at, at))
+    store(*some)
+    assert set(folder.iterdir()) == whole
+
+
 def test_two_processes_share_the_work(some, monkeypatch):
     """Another one writes everything while the first is at its first shard: it then has nothing left to do."""
     decode, other = shards.load_rows, []
@@ -179,18 +206,90 @@ def test_bad_files_are_reported_as_ever_and_tried_again(some, monkeypatch):
         again = store(recordings, segments, folder)
     pd.testing.assert_frame_equal(again.problems, problems)
 
-    def hiccup(paths, segments, sr, samples, *_, **__):
-        failed = [(0, segments["recording"][0], paths[0], "the network is away")]
-        return np.zeros((len(paths), samples), np.float32), failed
 
+def hiccup(monkeypatch, rows=(0,)):
+    """From now on some rows of all that is decoded cannot be read."""
     decode = shards.load_rows
-    monkeypatch.setattr(shards, "load_rows", hiccup)
-    with pytest.warns(UserWarning, match="the network is away"):
-        assert len(store(*some)) == 17  # a row of each shard
-    monkeypatch.setattr(shards, "load_rows", decode)
+
+    def bad(paths, segments, *arguments, **options):
+        waves, _ = decode(paths, segments, *arguments, **options)
+        here = [row for row in rows if row < len(paths)]
+        waves[here] = 0
+        return waves, [(row, segments["recording"][row], paths[row], "the network is away") for row in here]
+
+    monkeypatch.setattr(shards, "load_rows", bad)
+
+
+@pytest.fixture
+def lacking(some, monkeypatch):
+    """Shards of which three rows each could not be read, and can be now; what they should hold."""
+    with monkeypatch.context() as away:
+        hiccup(away, (0, 2, 3))
+        with pytest.warns(UserWarning, match="the network is away"):
+            stored = store(*some)
+    assert len(stored) == 11
+    return stored, store(*some[:2], some[2] / "whole")
+
+
+def test_what_could_not_be_read_is_put_in_its_place_later(some, monkeypatch, lacking):
+    before, whole = lacking
+    monkeypatch.setattr(shards, "BLOCK_BYTES", 2 * 4000 * 4)  # two rows at once
+    rows = np.flatnonzero(whole.segments["segment"].isin(before.segments["segment"]))
+    inodes = {path: path.stat().st_ino for path in before.folder.glob("*.npy")}
+    decoded = count_decoded(monkeypatch)
+    with monkeypatch.context() as away:
+        hiccup(away, (1,))
+        with pytest.warns(UserWarning, match="the network is away"):
+            better = store(*some)
+    assert (len(better), decoded) == (17, [2, 1] * 3)
+    found = np.flatnonzero(whole.segments["segment"].isin(better.segments["segment"]))
+    np.testing.assert_allclose(better[:], whole[found], rtol=0, atol=CLOSE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(store(*some)) == 20
+        after = store(*some)
+    np.testing.assert_allclose(after[:], whole[:], rtol=0, atol=CLOSE)
+    np.testing.assert_array_equal(after[rows], whole[rows])  # not touched
+    assert {path: path.stat().st_ino for path in after.folder.glob("*.npy")} == inodes
+    assert {path.stat().st_size for path in inodes} == {path.stat().st_size for path in whole.folder.glob("*.npy")}
+    np.testing.assert_array_equal(before[:], whole[rows])  # opened before, read only now
+
+
+def test_who_has_shards_keeps_them_while_others_complete_them(some, monkeypatch, lacking):
+    """Another process does all that is lacking while the first tries it again, and reads whenever the first decodes."""
+    decode, other = shards.load_rows, []
+
+    def meanwhile(*arguments, **options):
+        if not other:
+            monkeypatch.setattr(shards, "load_rows", decode)
+            other.append(store(*some))
+            monkeypatch.setattr(shards, "load_rows", meanwhile)
+        np.testing.assert_allclose(pickle.loads(pickle.dumps(other[0]))[:], lacking[1][:], rtol=0, atol=CLOSE)
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(shards, "load_rows", meanwhile)
+    mine = store(*some)
+    np.testing.assert_allclose(other[0][:], lacking[1][:], rtol=0, atol=CLOSE)
+    np.testing.assert_allclose(mine[:], lacking[1][:], rtol=0, atol=CLOSE)
+
+
+def test_a_kill_leaves_rows_lacking_that_were_put_in_their_place(some, monkeypatch, lacking):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(StoredWaves, "_tell", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store(*some)
+    decoded = count_decoded(monkeypatch)
+    np.testing.assert_allclose(store(*some)[:], lacking[1][:], rtol=0, atol=CLOSE)
+    assert decoded == [3, 3, 3]
+
+
+def test_a_damaged_shard_is_not_completed(some, lacking):
+    path = lacking[0].folder / "0001.npy"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(AudiotkError, match=r"0001\.npy: rows that can be read now .*delete"):
+        store(*some)
 
 
 def test_loud_and_faint_sound_keeps_its_level(tmp_path):

@@ -21,6 +21,7 @@ from audiotk.models.checkpoints import load_checkpoint
 from audiotk.models.predict import score
 from audiotk.tables import AudiotkError, Labels
 from audiotk.train.batches import batches, order_of
+from audiotk.train.checks import check_fabric
 from audiotk.train.state import TrainState
 
 SR, CLIP_S = 4000, 1.0
@@ -236,23 +237,69 @@ def test_the_precision_of_a_run_is_what_it_was_and_has_to_stay(data, tmp_path, m
     assert run.config.precision == json.loads((tmp_path / "cpu" / "config.json").read_text())["precision"] == "32-true"
     assert run.checkpoint().config["precision"] == "32-true"
     train.train(config(epochs=1, precision="32-true"), *data, tmp_path / "cpu", progress=False)  # the same run
-    monkeypatch.setattr(train, "automatic_precision", lambda: "bf16-mixed")
-    with pytest.raises(AudiotkError, match="other settings"):
-        train.train(config(epochs=1), *data, tmp_path / "cpu", progress=False)
-    assert train.train(config(epochs=1), *data, tmp_path / "gpu", progress=False).config.precision == "bf16-mixed"
-    monkeypatch.undo()
-    with pytest.raises(AudiotkError, match="other settings"):
-        train.train(config(epochs=1), *data, tmp_path / "gpu", progress=False)
     own = train.make_fabric("bf16-mixed")
-    with pytest.raises(AudiotkError, match="other settings"):
-        train.train(config(epochs=1), *data, tmp_path / "cpu", fabric=own, progress=False)
+    for asked in ({"config": config(epochs=1), "fabric": own}, {"config": config(epochs=1, precision="bf16-mixed")}):
+        with pytest.raises(AudiotkError, match="was begun in 32-true, here it is bf16-mixed"):
+            train.train(asked["config"], *data, tmp_path / "cpu", fabric=asked.get("fabric"), progress=False)
 
 
-@pytest.mark.parametrize(("gpu", "able"), [(False, False), (True, False), (True, True)])
-def test_automatic_precision(monkeypatch, gpu, able):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
-    assert train.automatic_precision() == ("bf16-mixed" if gpu and able else "32-true")
+def test_a_fabric_that_rounds_waves_is_refused(data, tmp_path):
+    from lightning_fabric import Fabric
+
+    rounds = Fabric(accelerator="cpu", precision="bf16-mixed")
+    with pytest.raises(AudiotkError, match=r'to torch.bfloat16 .*use audiotk.train.make_fabric\("bf16-mixed"\)'):
+        train.train(config(), *data, tmp_path, fabric=rounds, progress=False)
+    assert list(tmp_path.iterdir()) == []
+    own = Fabric(accelerator="cpu", plugins=train.make_fabric("bf16-mixed").strategy.precision)  # as the message says
+    assert (own.strategy.precision.precision, check_fabric(own)) == ("bf16-mixed", None)
+    for exact in ("32-true", "64-true"):
+        check_fabric(Fabric(accelerator="cpu", precision=exact))
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_finished_run_is_read_on_a_machine_of_another_precision(data, tmp_path, monkeypatch, stops):
+    """Trained on a GPU server, copied to a laptop: the same call returns it; one that was killed is refused there."""
+    settings = config(epochs=9, lr=1e-6, stop_after=1) if stops else config(epochs=2)
+    with monkeypatch.context() as server:
+        server.setattr(train, "automatic_precision", lambda: "bf16-mixed")
+        with pytest.raises(Killed):
+            train.train(settings, BreaksAfter(data[0], 5), *data[1:], tmp_path / "killed", progress=False)
+        made = train.train(settings, *data, tmp_path / "made", progress=False)
+    assert made.config.precision == "bf16-mixed"
+    kept = {path: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    read = train.train(settings, *data, tmp_path / "made", progress=False)
+    assert (read.config, read.best_epoch) == (made.config, made.best_epoch)
+    pd.testing.assert_frame_equal(read.history, made.history)
+    assert_same_weights(read, made)
+    assert {path: path.read_bytes() for path in (tmp_path / "made").iterdir()} == kept
+    with pytest.raises(AudiotkError, match=r'begun in bf16-mixed, here it is 32-true.*set precision="bf16-mixed"'):
+        train.train(settings, *data, tmp_path / "killed", progress=False)
+    ended = train.train(replace(settings, precision="bf16-mixed"), *data, tmp_path / "killed", progress=False)
+    assert_same_weights(ended, made)  # as the message says
+    with pytest.raises(AudiotkError, match="other settings or other data"):
+        train.train(replace(settings, lr=1e-4), *data, tmp_path / "made", progress=False)
+
+
+def test_a_run_that_was_killed_before_its_first_epoch_begins_anew_in_any_precision(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "automatic_precision", lambda: "bf16-mixed")
+    with pytest.raises(Killed):
+        train.train(config(epochs=1), BreaksAfter(data[0], 2), *data[1:], tmp_path, progress=False)
+    monkeypatch.undo()
+    run = train.train(config(epochs=1), *data, tmp_path, progress=False)
+    assert run.config.precision == json.loads((tmp_path / "config.json").read_text())["precision"] == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("capable", "hip", "expected"),
+    [([], None, "32-true"), ([(7, 5)], None, "32-true"), ([(8, 0), (9, 0)], None, "bf16-mixed"),
+     ([(9, 0), (7, 0)], None, "32-true"), ([(7, 0)], "6.2", "bf16-mixed")],
+)  # fmt: skip
+def test_automatic_precision_is_what_all_gpus_can(monkeypatch, capable, hip, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(capable))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capable))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capable.__getitem__)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert train.automatic_precision() == expected
 
 
 def test_early_stop(data, tmp_path):

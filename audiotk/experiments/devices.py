@@ -23,16 +23,19 @@ LOOK_S = 1.0  # between two looks for a free GPU
 _mine: list[int] = []  # the GPU that this process has taken
 
 
+def gpu_count() -> int:
+    """GPUs that this process may use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def gpus() -> list[str]:
-    """Name of each GPU that this process may use, the same one in every process of this machine."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return visible[:count] if len(visible) >= count else [str(k) for k in range(count)]
+    """UUID of each GPU that this process may use: numbers mean other GPUs in other containers, jobs and settings."""
+    return [str(torch.cuda.get_device_properties(k).uuid) for k in range(gpu_count())]
 
 
 def at_once(jobs: int | None, trainings: int) -> int:
     """Processes for so many trainings: one for each GPU or, without any, each processor; not more than `jobs`."""
-    if count := len(gpus()):
+    if count := gpu_count():
         return min(jobs or count, count, trainings)
     return min(jobs or cores(), trainings)
 
@@ -60,7 +63,7 @@ def claim(names: Sequence[str], folder: Path) -> Iterator[int]:
     told = False
     while True:
         for k, name in enumerate(names):
-            lock = FileLock(folder / f"{name.replace('/', '-')}.lock")
+            lock = FileLock(folder / f"{name}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:

@@ -27,7 +27,7 @@ import pandas as pd
 
 from audiotk import noise, relabel, resample, stats
 from audiotk.augment import Sources
-from audiotk.experiments import Arm, Material, interval_text, mean_over_seeds, row, train_arms
+from audiotk.experiments import Arm, Material, interval_text, mean_over_seeds, row, train_arms, train_tasks
 from audiotk.experiments.devices import at_once
 from audiotk.experiments.label_joining import label_counts as label_counts
 from audiotk.experiments.polyphony import Case, jobs_for, recipe
@@ -113,7 +113,7 @@ def run(case: Case, scale: str, seeds: Sequence[int], out: str | Path, jobs: int
             made = repaired(case.given, scores[RAW, seed]["train"], strange, np.random.default_rng([seed, 6]))
             labels |= {(name, seed): one for name, one in made.items()}
             arms += [(Arm(name, train, one, config), seed) for name, one in made.items()]
-        scores |= _train_all(arms, val, tested, runs, jobs)
+        scores |= train_tasks(arms, val, tested, runs, jobs)
     order = [*ROWS, TWICE, RANDOM, FOLDS, TRUE]
     keys = [(name, seed) for name in order for seed in seeds if (name, seed) in labels]
     return Outcome(case, {key: scores[key] for key in keys}, {key: labels[key] for key in keys}, list(seeds), out)
@@ -162,20 +162,6 @@ def _part(material: Material, segments: pd.Index) -> Material:
     rows = pd.Index(material.segments["segment"]).get_indexer(segments)
     waves = material.waves.part(rows) if isinstance(material.waves, Sources) else material.waves[rows]
     return replace(material, segments=material.segments.iloc[rows].reset_index(drop=True), waves=waves)
-
-
-def _train_all(
-    arms: Sequence[tuple[Arm, int]],
-    val: tuple[Material, Labels],
-    tested: Mapping[str, Material],
-    runs: Path,
-    jobs: int | None,
-) -> dict[tuple[str, int], dict[str, pd.DataFrame]]:
-    """As `train_arms` for arms whose labels depend on the seed."""
-    found: dict[tuple[str, int], dict[str, pd.DataFrame]] = {}
-    for seed in dict.fromkeys(seed for _, seed in arms):
-        found |= train_arms([arm for arm, own in arms if own == seed], val, tested, [seed], runs, jobs)
-    return found
 
 
 # --- what came out ----------------------------------------------------------------------------------------------------

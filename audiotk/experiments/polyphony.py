@@ -42,7 +42,7 @@ from audiotk.experiments import (
     p1_data,
     read_segments,
 )
-from audiotk.experiments.devices import gpus
+from audiotk.experiments.devices import gpu_count
 from audiotk.tables import (
     SPLITS,
     AudiotkError,
@@ -316,7 +316,7 @@ def intervals_over(seeds: Sequence[int]) -> str:
 
 def jobs_for(scale: str) -> int | None:
     """Training runs at once: one at scale "paper" without a GPU (it has workers of its own), else all (None)."""
-    return 1 if scale == "paper" and not gpus() else None
+    return 1 if scale == "paper" and not gpu_count() else None
 
 
 def recipe(seconds: float, scale: str, **changes: Any) -> TrainConfig:

@@ -4,7 +4,7 @@ The same loop runs on a CPU, a GPU, or many (Lightning Fabric): one run gets fou
 :func:`train`, started as ``torchrun --nproc-per-node=4 script.py``. A run is a folder:
 ``config.json``, ``history.jsonl`` (one line an epoch), ``best.pt`` (a checkpoint that explains itself) and ``last.pt``
 (what resuming needs). Calling :func:`train` again with the same arguments continues a killed run, or returns a
-finished one without training.
+finished one without training, also on a machine of another precision.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from audiotk.models.checkpoints import Checkpoint, load_checkpoint, save_checkpo
 from audiotk.models.predict import Waves, predict_logits, score
 from audiotk.tables import AudiotkError, Labels
 from audiotk.train.batches import batches, make_sequences, order_of, steps
-from audiotk.train.checks import check_data, checked_weights, fingerprint
+from audiotk.train.checks import check_data, check_fabric, checked_weights, fingerprint
 from audiotk.train.config import TrainConfig as TrainConfig
-from audiotk.train.state import TrainState
+from audiotk.train.state import TrainState, begun_in
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+BF16_SINCE = (8, 0)  # compute capability; all of AMD's can
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def train(
     Parameters
     ----------
     config
-        Every choice of the run. What is stored of it holds the precision that the run really has, not "auto".
+        Every choice of the run. What is stored of it holds the precision that the run really has, not "auto"; with
+        "auto" a finished run is returned whatever precision it was made in, and its config says which.
     waves, val_waves
         Waveforms (n, samples), float32, full scale 1, at ``config.sr``; row i belongs to row i of the labels.
     labels, val_labels
@@ -88,7 +91,8 @@ def train(
         fine-tuning). A checkpoint gives its output layer, too, and has to be of the same classes (a deployed model
         that is trained again). Default: fresh weights.
     fabric
-        Lightning Fabric of your own, whose precision then counts; default: :func:`make_fabric`.
+        Lightning Fabric of your own, whose precision then counts; default: :func:`make_fabric`. In mixed precision it
+        has to keep waves in float32, as those of :func:`make_fabric` do and Lightning's own do not.
     progress
         Show a progress bar on standard error.
 
@@ -100,13 +104,15 @@ def train(
     ------
     AudiotkError
         Rows or classes of waves and labels do not match, nothing can be validated, the loss is not finite, or `out`
-        holds a run of other settings or other data.
+        holds a run of other settings, of other data, or begun in another precision; `fabric` rounds waves.
     """
     check_data(waves, labels, val_waves, val_labels)
+    any_precision = config.precision == "auto" and fabric is None
     fabric = fabric or make_fabric(config.precision)
+    check_fabric(fabric)
     fabric.launch()
-    config = replace(config, precision=fabric.strategy.precision.precision)
-    out = Path(out)
+    out, here = Path(out), fabric.strategy.precision.precision
+    config = replace(config, precision=begun_in(out) or here)
     weights = checked_weights(config, waves, weights, backgrounds)
     known = start if isinstance(start, Checkpoint) else None
     if known is not None and list(known.classes) != list(labels.classes):
@@ -126,12 +132,17 @@ def train(
     wrapped, optimizer = fabric.setup(model, state.optimizer)
     sequences = make_sequences(config, waves, labels)
     history = state.resume(out, stamp, fabric.device)
+    if config.precision != here and not (any_precision and _is_done(history, config)):
+        raise AudiotkError(
+            f"{out}: this run was begun in {config.precision}, here it is {here}; end it on such a machine as it was "
+            f'begun on, set precision="{config.precision}", choose another folder, or delete it'
+        )
     targets = labels.dense()  # (n, C)
     bar = tqdm(
         initial=len(history), total=config.epochs, desc=f"train {out.name}", disable=not progress, file=sys.stderr
     )
     for epoch in range(len(history), config.epochs):
-        if _waited(history) >= (config.stop_after or np.inf):
+        if _is_done(history, config):
             break
         total, count = 0.0, 0
         order = order_of(config, len(waves), weights, epoch)
@@ -187,9 +198,15 @@ def make_fabric(precision: str = "auto") -> Fabric:
 
 
 def automatic_precision() -> str:
-    """What "auto" means here: bf16-mixed on a GPU that computes in bf16, else 32-true."""
-    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if able else "32-true"
+    """What "auto" means here: bf16-mixed where every GPU in sight computes in bf16, else 32-true."""
+    if not torch.cuda.is_available():
+        return "32-true"
+    old = [k for k in range(torch.cuda.device_count()) if torch.cuda.get_device_capability(k) < BF16_SINCE]
+    return "32-true" if old and not torch.version.hip else "bf16-mixed"
+
+
+def _is_done(history: list[dict[str, Any]], config: TrainConfig) -> bool:
+    return len(history) >= config.epochs or _waited(history) >= (config.stop_after or np.inf)
 
 
 def _waited(history: list[dict[str, Any]]) -> int:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from audiotk import models
 from audiotk.models.predict import Waves
 from audiotk.tables import AudiotkError, Labels
 from audiotk.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def check_data(waves: Waves, labels: Labels, val_waves: Waves, val_labels: Labels) -> None:
@@ -30,6 +35,18 @@ def check_data(waves: Waves, labels: Labels, val_waves: Waves, val_labels: Label
         raise AudiotkError("train: no class has both a present and an absent segment in the validation labels")
     if shared := set(labels.segments) & set(val_labels.segments):
         raise AudiotkError(f"train: {len(shared)} segments are in training and validation, first {min(shared)!r}")
+
+
+def check_fabric(fabric: Fabric) -> None:
+    """Refuse mixed precision that rounds the waves before the front end: same name, other features."""
+    plugin = fabric.strategy.precision
+    heard = plugin.convert_input(torch.zeros(1)).dtype
+    if str(plugin.precision).endswith("-mixed") and heard != torch.float32:
+        raise AudiotkError(
+            f"train: this Fabric rounds waves to {heard} before the model computes its features in float32; use "
+            f'audiotk.train.make_fabric("{plugin.precision}"), or its plugin in yours: '
+            f'Fabric(plugins=make_fabric("{plugin.precision}").strategy.precision)'
+        )
 
 
 def checked_weights(

@@ -46,7 +46,7 @@ class TrainConfig:
     masks: int = 0  # stripes a direction on the spectrogram (SpecAugment)
     mask_share: float = 0.15
     seed: int = 0
-    precision: str = "auto"  # bf16-mixed on a GPU that can, else 32-true; or Fabric's names of these and others
+    precision: str = "auto"  # bf16-mixed if all GPUs here can, else 32-true; or Fabric's names of these and others
 
     def __post_init__(self) -> None:
         known = {

@@ -104,3 +104,12 @@ class TrainState:
         for name, part in self._parts().items():
             part.load_state_dict(saved["state"][name])
         return list(saved["history"])
+
+
+def begun_in(out: Path) -> str | None:
+    """The precision of the run in a folder, None where no epoch is done."""
+    about = out / "config.json"
+    if not (out / "last.pt").exists() or not about.exists():
+        return None
+    known: str | None = json.loads(about.read_text("utf8")).get("precision")
+    return known
