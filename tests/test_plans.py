@@ -10,7 +10,7 @@ import soundfile
 
 from audiotk import experiments
 from audiotk.__main__ import main
-from audiotk.experiments import plans, quickstart
+from audiotk.experiments import plan_costs, plans, quickstart
 from audiotk.experiments.plan_costs import Stage, costs
 from audiotk.experiments.plans import plan
 from audiotk.runs import find_notebooks, notebook_values
@@ -95,7 +95,7 @@ def test_costs_are_measured_and_grow_with_the_runs():
 
 def test_the_command_says_what_stands_in_the_way_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plans, "seconds_a_sequence", lambda config, classes: 1.0)
+    monkeypatch.setattr(plan_costs, "seconds_a_sequence", lambda config, classes: 1.0)
     nb = str(next(NOTEBOOKS.glob("05*.ipynb")))
     assert main(["plan", nb, "--scale", "smoke"]) == 0
     told = capsys.readouterr().out
