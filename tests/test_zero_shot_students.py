@@ -155,6 +155,16 @@ def test_a_large_teacher_is_compared_in_classes_chosen_on_validation(taught, mon
     net = build(config.model, 3, sr=config.sr, clip_s=config.clip_s, **config.model_options)
     monkeypatch.setattr(students, "parameters", lambda _: 100.0 * count_parameters(net))
     assert students.effects(made)["P1.5"] is None  # not over a hundred times as large
+    turned = {
+        (arm, seed): made.scores[{CORRECTED: TEACHER, TEACHER: CORRECTED}.get(arm, arm), seed] for arm, seed in scores
+    }
+    assert students.ahead(replace(made, scores=turned)) == ["z"]
+    behind = {key: {**one, "val": by_hand({"x": 3, "y": 4, "z": 2})} if key[0] == CORRECTED else one
+              for key, one in turned.items()}  # fmt: skip
+    behind |= {
+        key: {**one, "val": by_hand({"x": 1, "y": 1, "z": 1})} for key, one in turned.items() if key[0] == TEACHER
+    }
+    assert students.ahead(replace(made, scores=behind)) == ["z"], "ahead in none: the nearest"
 
 
 class Net(Toy):

@@ -247,7 +247,10 @@ def by_class(students: Students) -> pd.DataFrame:
 
 
 def ahead(students: Students) -> list[str]:
-    """Classes in which the student of corrected labels is ahead of its teacher on *validation*, mean over seeds."""
+    """Classes in which the student of corrected labels is ahead of its teacher on *validation*, mean over seeds.
+
+    If there is none, the one in which it is nearest; none at all only where no class can be tested.
+    """
     each = [
         metrics.average_precision(students.scores[CORRECTED, seed]["val"], students.truth["val"])["ap"]
         - metrics.average_precision(students.scores[TEACHER, seed]["val"], students.truth["val"])["ap"]
@@ -255,7 +258,9 @@ def ahead(students: Students) -> list[str]:
     ]
     gain = pd.concat(each, axis=1).sum(axis=1, skipna=False)
     tested = metrics.average_precision(students.scores[TEACHER, students.seeds[0]]["test"], students.truth["test"])
-    return [str(name) for name in gain.index[gain > 0] if np.isfinite(tested.loc[name, "ap"])]
+    gain = gain[np.isfinite(tested.loc[gain.index, "ap"])].dropna()
+    found = gain.index[gain > 0] if (gain > 0).any() else gain.nlargest(1).index
+    return [str(name) for name in found]
 
 
 def cost(students: Students, windows: int = 8) -> pd.DataFrame:
@@ -292,7 +297,7 @@ def cost(students: Students, windows: int = 8) -> pd.DataFrame:
 def effects(students: Students, seed: int = 0) -> dict[str, Interval | None]:
     """P1.4: the smaller of two differences in mAP, with the lower of both ends. P1.5: gain in the classes of `ahead`.
 
-    P1.5 is None where the teacher is not `SMALLER` times as large, or no class was ahead on validation.
+    P1.5 is None where the teacher is not `SMALLER` times as large.
     """
     rng = np.random.default_rng(seed)
     by_arm = {arm: students.statistics(arm) for arm in (HUMAN, ZERO_SHOT, CORRECTED)}
