@@ -192,7 +192,7 @@ def test_a_recording_of_another_length_or_group_is_another(shelf, tmp_path):
                 for one in operations]  # fmt: skip
 
     made = dataset.recordings.set_index("recording")
-    here = made.assign(path="/home/anna/old takes/one.wav")
+    here = made.assign(path="/elsewhere/old takes/one.wav")
     assert replay._differences(there(r"C:\takes\one.flac"), here) == {}
     for change, told in (
         ({"duration_s": 9.5}, "length in s 10.0 there, 9.5 here"),
