@@ -7,7 +7,7 @@ what ran, when, with which parameters, versions and memory. A later call reads i
 
 A notebook says what must run before it in its metadata: ``{"audiotk": {"needs": ["00_quickstart"]}}``. One that sums
 up says ``{"audiotk": {"last": true}}``: it runs when all others have ended, however they did, and again when one did.
-One that keeps all processors busy says ``{"audiotk": {"alone": true}}``: no other runs beside it, so it is done sooner.
+One that keeps all processors busy says ``{"audiotk": {"alone": true}}``: but for scale smoke none runs beside it.
 """
 
 from __future__ import annotations
@@ -332,7 +332,8 @@ def _plan(paths: list[Path], out: Path, parameters: dict[str, Any], manifest: Ma
         keys += [data[path] for path in paths_in]
         key = hashlib.sha256(json.dumps([source, mine, package, keys]).encode()).hexdigest()[:16]
         told = parameters_told(values, own) | {"scale": str(values.get("scale", ""))}
-        path, alone = {path.stem: path for path in paths}[name], bool(about[name].get("alone"))
+        alone = bool(about[name].get("alone")) and values.get("scale") != "smoke"  # where nothing takes long
+        path = {path.stem: path for path in paths}[name]
         plan[name] = Notebook(name, path, needs[name], mine, key, told, after, alone)
     return plan
 

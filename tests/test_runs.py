@@ -363,7 +363,7 @@ def test_nothing_runs_beside_a_notebook_that_wants_to_be_alone(tmp_path: Path, m
             told = json.loads(path.read_text())
             told["metadata"]["audiotk"] = {"alone": True}
             path.write_text(json.dumps(told))
-    run_notebooks([tmp_path / "nb"], tmp_path / "run", jobs=3, progress=False)
+    run_notebooks([tmp_path / "nb"], tmp_path / "run", {"scale": "demo"}, jobs=3, progress=False)
     ran = {path.parent.name: path.read_text().split() for path in (tmp_path / "run").glob("*/ran")}
     (a, a_end), *others = ([float(at) for at in ran[name]] for name in ("0_a", "1_b", "2_c"))
     assert all(end <= a or begin >= a_end for begin, end in others)
