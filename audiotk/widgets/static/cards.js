@@ -79,11 +79,11 @@ function play(app) {
   const { start, end } = deck.heard(row, info.duration_s);
   if (end <= start) return app.say(`The ${deck.words.span} lies behind the end of its recording.`, "warn");
   const load = { chunk: (index) => app.media.chunk(row.recording, index, info.duration_s), sound: (a, b) => app.media.sound(row.recording, a, b, info.duration_s) };
-  app.say("");
-  return app.clock.play({ start, end, load });
+  return app.clock.play({ start, end, load }); // says nothing where all is well: it may begin by itself, after something was said
 }
 
 function toggle(app) {
+  app.say("");
   if (app.clock.playing()) app.clock.stop();
   else play(app);
 }

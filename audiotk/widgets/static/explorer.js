@@ -11,7 +11,7 @@ async function choose(app, type, fields, words, aim = null) {
     const found = await app.client.ask(type, fields, 60000);
     if (app.closed || app.turn !== turn) return;
     takeState(app, found);
-    if (words) app.say("");
+    if (words && app.dom.status.textContent === words) app.say("");
   } catch (error) {
     if (app.turn === turn) app.say(error.message, "error");
   } finally {
@@ -115,11 +115,14 @@ function refused(app, op, text) {
 /** Ask for everything until the kernel answers: it may be busy or still starting. */
 async function meet(app) {
   app.ready = false;
+  app.say("");
   for (let tries = 0; !app.closed && !app.ready; tries++) {
-    app.say(tries ? "Waiting for the kernel …" : "");
+    if (tries) app.say("Waiting for the kernel …");
     try {
       const told = await app.client.ask("hello", {}, tries ? 10000 : 6000);
-      if (!app.closed) await begin(app, told);
+      if (app.closed) break;
+      await begin(app, told);
+      if (tries) app.say("");
     } catch (error) {
       if (!error.late) return app.say(error.message, "error");
     }
@@ -231,7 +234,10 @@ function bindExplorer(app) {
     app.touched = true;
     const name = keyName(event);
     if (event.isComposing || !app.ready) return;
-    if (name === "Escape") return escape(app);
+    if (name === "Escape") {
+      app.say("");
+      return escape(app);
+    }
     const { tagName } = event.target;
     if (tagName === "INPUT") {
       if (name === "Enter") app.focus();
@@ -242,9 +248,14 @@ function bindExplorer(app) {
     if (!act) return;
     event.preventDefault();
     if (!app.dom.help.hidden && name !== "?") return;
-    if (!event.repeat || /Arrow|^[jk+-]$/.test(name)) act();
+    if (event.repeat && !/Arrow|^[jk+-]$/.test(name)) return;
+    app.say(""); // what was said belonged to what was done before; no answer of the kernel takes it away
+    act();
   });
-  app.root.addEventListener("pointerdown", () => { app.touched = true; });
+  app.root.addEventListener("pointerdown", (event) => {
+    app.touched = true;
+    if (event.target !== app.dom.status) app.say("");
+  });
 }
 
 /** Leave what is open: the help, the note, a lasso, and last the selection. */

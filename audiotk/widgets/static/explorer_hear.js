@@ -142,7 +142,6 @@ function paintHear(app) {
 async function goTo(app, row) {
   if (app.row !== row) app.clock.stop();
   app.row = row;
-  app.say("");
   paint(app);
   if (!row) return;
   const visit = (app.visit = {});

@@ -90,6 +90,12 @@ function paintPanel(app) {
   paintDoor(app);
 }
 
+/** Why a theme is suggested for the selected cluster. */
+function whyTheme(app) {
+  const row = app.clusters.find(({ cluster }) => cluster === app.selection.cluster);
+  return row?.reason && row.reason !== "promoted" ? ` ${row.theme ? `Suggested: ${row.theme}` : "No theme is suggested"} (${row.reason}).` : "";
+}
+
 /** What the door says of the selection; asked again for each one. */
 function paintDoor(app) {
   const { dom, selection, gate, root } = app;
@@ -103,7 +109,7 @@ function paintDoor(app) {
     if (mine.fault) return mine.fault;
     if (mine.refused) return `Refused: ${mine.refused.toLocaleString("en")} of ${selection.size.toLocaleString("en")} must not be trained on. ${mine.reasons.join("; ")}`;
     const done = selection.promoted ? `${many(selection.promoted, "member")} promoted already. ` : "";
-    return `${done}The door lets all pass.${app.themed ? "" : " Choose a theme."}`;
+    return `${done}The door lets all pass.${app.themed ? "" : " Choose a theme."}${whyTheme(app)}`;
   };
   dom.door.dataset.state = mine?.refused ? "refused" : mine ? "open" : "";
   setText(dom.door, told());
@@ -170,6 +176,7 @@ function paintTable(app) {
     const { line, cells, swatch } = app.lines.get(row.cluster);
     swatch.style.background = clusterColour(app, row.cluster);
     setText(cells[4], row.theme);
+    cells[4].title = row.reason;
     setText(cells[5], row.heard ? `${row.right}/${row.heard}` : "");
     setText(cells[6], row.purity_low === null ? "" : share(row.purity_low));
     setText(cells[7], row.promoted ? `${row.promoted.toLocaleString("en")}` : "");
