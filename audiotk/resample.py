@@ -7,7 +7,7 @@ was drawn; a `Statistic` computes a number for many such rows at once, which mak
 `audiotk.stats` makes intervals and tests of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -197,6 +197,43 @@ def weighted_statistic(parts: Sequence[tuple[float, Statistic]]) -> Statistic:
         return np.sum(terms, axis=0)
 
     return Statistic(units, of)
+
+
+def order_statistic(parts: Mapping[str, Statistic], expected: Mapping[str, float]) -> Statistic:
+    """Kendall's tau-b between the numbers of several arms and those expected: 1 = the same order, -1 = the reverse.
+
+    Parameters
+    ----------
+    parts
+        Arm -> statistic, all of the same units.
+    expected
+        Arm -> number, of every arm in `parts`; only the order of these counts.
+
+    Raises
+    ------
+    AudiotkError
+        Fewer than two arms, or units that differ.
+
+    Notes
+    -----
+    Undefined where an arm is, or where all arms (or all expected numbers) are equal.
+    """
+    units = [part.recordings for part in parts.values()]
+    if len(parts) < 2 or not all(one.equals(units[0]) for one in units):
+        raise AudiotkError(f"order_statistic: expected two arms or more on the same units, got {list(parts)}")
+    first, second = np.triu_indices(len(parts), 1)
+    want = np.array([expected[name] for name in parts])
+    want = np.sign(want[first] - want[second])  # (P,) pairs of arms
+
+    def of(counts: np.ndarray) -> np.ndarray:
+        values = np.stack([part.of(counts) for part in parts.values()], axis=1)  # (B, A)
+        got = np.sign(values[:, first] - values[:, second])  # (B, P)
+        untied = (got**2).sum(axis=1) * (want**2).sum()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            tau: np.ndarray = got @ want / np.sqrt(untied)
+        return tau
+
+    return Statistic(units[0], of)
 
 
 def false_positive_statistic(table: pd.DataFrame, unit: pd.Series | None = None) -> Statistic:

@@ -385,7 +385,9 @@ def test_printed_effects_are_made_of_the_printed_numbers():
     numbers = {name: [float(x) for x in re.findall(r"0\.\d+", text or "")] for name, text in ledger["printed"].items()}
     smallest_step = {name: min(np.diff(numbers[name])) for name in ("P2.3", "P2.4")}
     one_step = {name: numbers[name][0] - numbers[name][1] for name in ("P1.3a", "P1.3c")}
-    expected = smallest_step | one_step | {"P2.5": np.diff(numbers["P2.5"])[0], "P1.1": 0, "P2.1": 0, "P2.2": 0}
+    expected = (
+        smallest_step | one_step | {"P2.5": np.diff(numbers["P2.5"])[0], "P1.1": 0, "P1.3d": 1, "P2.1": 0, "P2.2": 0}
+    )
     told = ledger["printed_effect"].dropna()
     assert dict(told) == pytest.approx(expected)  # P1.1, P2.1 and P2.2 measure the distance from what is printed
     assert ledger.loc[told.index, "printed"].notna().all()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
+from scipy.stats import kendalltau
 from small_mixtures import small_case, tones_without
 
 from audiotk import metrics, noise, paper_figures, relabel, stats
@@ -235,7 +236,7 @@ def test_claims_and_results_fit_together(outcome, tmp_path):
     assert rival in experiment.ROWS
     assert rival != experiment.BEST
     summary, ledger = experiment.table(outcome), experiment.claims(outcome, "esc50", "smoke")
-    assert ledger.index.tolist() == ["P1.3a", "P1.3b", "P1.3c"]
+    assert ledger.index.tolist() == ["P1.3a", "P1.3b", "P1.3c", "P1.3d"]
     assert set(ledger["verdict"]) == {stats.INCONCLUSIVE}  # smoke, and two seeds
     controls = experiment.against_controls(outcome)
     append_results(tmp_path, experiment.results(outcome, summary, controls, ledger, "esc50", "smoke"))
@@ -249,7 +250,30 @@ def test_claims_and_results_fit_together(outcome, tmp_path):
         assert own[f"{arm} minus {experiment.RAW}"] == pytest.approx(own[arm] - own[experiment.RAW])
     assert own[controls.index].tolist() == controls["value"].tolist()
     assert value["P1.3c", f"{experiment.BEST} minus {rival}"] == pytest.approx(own[experiment.BEST] - own[rival])
+    assert rows.set_index("experiment").loc["P1.3d", "value"] == ledger.loc["P1.3d", "value"]
     assert set(rows.loc[rows["split"] == "train", "metric"]) >= {"mask precision", "correction precision"}
+
+
+def test_the_order_of_table_2_is_that_of_the_printed_map(outcome):
+    """Scores of graded quality in the printed order give 1, in the reverse order -1, and ours what scipy says."""
+    truth = outcome.case.truth["test"].frame().astype(float)
+    noise_of_all = np.random.default_rng(0).normal(size=truth.shape)
+    rank = pd.Series({arm: printed[1] for arm, printed in experiment.PRINTED.items()}).rank()
+
+    def graded(quality):
+        scores = {
+            (arm, seed): {**outcome.scores[arm, seed], "test": truth * quality[arm] + noise_of_all}
+            for arm in experiment.ROWS
+            for seed in outcome.seeds
+        }
+        return experiment.claims(replace(outcome, scores=scores | others), "esc50", "demo").loc["P1.3d"]
+
+    others = {key: one for key, one in outcome.scores.items() if key[0] not in experiment.ROWS}
+    assert graded(rank / 4)["value"] == pytest.approx(1)
+    assert graded(-rank / 4)["value"] == pytest.approx(-1)
+    found = experiment.statistics(outcome)["mAP"]
+    taus = [kendalltau([found[arm][seed].value() for arm in experiment.ROWS], list(rank))[0] for seed in outcome.seeds]
+    assert experiment.claims(outcome, "esc50", "demo").loc["P1.3d", "value"] == pytest.approx(np.mean(taus))
 
 
 def test_with_one_seed_rows_name_it_and_nothing_is_concluded(outcome, tmp_path):

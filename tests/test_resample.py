@@ -8,6 +8,7 @@ import pytest
 import twins_metrics as twins
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from audiotk import events, metrics, resample
 from audiotk.tables import AudiotkError, Labels, make_segments
@@ -106,7 +107,7 @@ every_statistic = pytest.mark.parametrize("name", STATISTICS)
 
 def test_no_statistic_is_forgotten() -> None:
     found = {name for name, _ in inspect.getmembers(resample, inspect.isfunction) if name.endswith("_statistic")}
-    built_of_others = {"ratio_statistic", "weighted_statistic"}  # the second has its test in test_transfer.py
+    built_of_others = {"ratio_statistic", "weighted_statistic", "order_statistic"}  # the second: test_transfer.py
     assert found - built_of_others == set(STATISTICS)
 
 
@@ -315,3 +316,25 @@ def test_bad_classes_raise() -> None:
         resample.map_statistic(scores, labels, recording_of(segments), "meow")
     with pytest.raises(AudiotkError, match=r"pairs .* 'meow'"):
         resample.confusion_statistic(scores, labels, 0.4, recording_of(segments), [("bark", "meow")])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=8))
+def test_order_is_kendalls_tau_ties_included(pairs) -> None:
+    units = pd.Index(["a", "b"])
+
+    def weighed(number: float) -> resample.Statistic:
+        return resample.Statistic(units, lambda counts: number * counts[:, 0])
+
+    parts = {f"arm {k}": weighed(float(ours)) for k, (ours, _) in enumerate(pairs)}
+    expected = {f"arm {k}": float(theirs) for k, (_, theirs) in enumerate(pairs)}
+    found = resample.order_statistic(parts, expected).of(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]]))
+    tau = kendalltau([ours for ours, _ in pairs], [theirs for _, theirs in pairs]).statistic
+    assert found == pytest.approx([tau, tau, np.nan], nan_ok=True)  # in the last one all arms are equal
+
+
+def test_order_needs_arms_on_the_same_units() -> None:
+    one, other = (resample.Statistic(pd.Index([name]), lambda counts: counts[:, 0]) for name in "ab")
+    for parts in ({"x": one}, {"x": one, "y": other}):
+        with pytest.raises(AudiotkError, match="two arms or more on the same units"):
+            resample.order_statistic(parts, {"x": 1.0, "y": 2.0})
