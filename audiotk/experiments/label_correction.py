@@ -57,7 +57,7 @@ ROWS = tuple(PRINTED)
 CONTROLS = ((BEST, RANDOM), (BEST, TWICE), (BEST, FOLDS), (RAW, TRUE))  # arm and baseline
 N_FOLDS = 2
 QUICK = {  # below scale "paper": label-join of whole recordings in a batch, without P1's cuts and effects
-    "epochs": 12,
+    "epochs": 24,
     "batch_size": 24,
     "lr": 5e-3,
     "roll": True,
