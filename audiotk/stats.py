@@ -133,7 +133,7 @@ def paired_bootstrap(
     """Difference of two arms on the same recordings, averaged over seeds: mean of `arm` minus mean of `baseline`.
 
     Every resample draws units (recordings or, better, their groups), the same for both arms and all seeds. With S >= 2
-    seeds each resample is widened as the mean of S normal differences with unknown variance spreads: by Student's t with
+    seeds each resample is widened as the mean of S normal differences with unknown variance spreads: by Student's t of
     S - 1 degrees of freedom times the standard error over the seeds. The ends are quantiles of the mixture of all
     resamples, computed rather than drawn: t has long tails, and of 1000 draws its ends would be uncertain by a tenth.
     (Drawing seeds with replacement is too narrow: of 3 seeds with much more spread than recordings, its 95 % intervals

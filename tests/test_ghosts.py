@@ -88,6 +88,9 @@ def test_the_listener_promotes_and_training_uses_it(parts, mined, out):
     changed = ghosts.changes(outcome.found, ghost_sounds.RAW)
     assert tuple(changed) == ghosts.COMPARED
     assert all(set(table.index) == arms - {ghost_sounds.RAW} for table in changed.values())
+    ends = ["value", "low", "high"]
+    told = changed[ghosts.QUIET].loc[outcome.way, ends].astype(float)
+    np.testing.assert_array_equal(ledger.loc["B2.3", ends].astype(float), told)  # the same draws in table and claim
     rows = ghost_claims.result_rows(summary, changed, agreed, ledger, outcome, "embedded", "smoke")
     assert len(rows) == len(summary) + len(changed) * (len(arms) - 1) + ledger["value"].notna().sum() + len(agreed)
     assert ghost_sounds.promotion_quality(parts, mined, out)["promoted"].tolist() == [
@@ -225,6 +228,9 @@ def test_all_arms_of_notebook_04(parts, tmp_path):
     assert ledger["value"].notna().all()
     changed = silence_energy.changed(outcome)
     assert tuple(changed) == ghosts.COMPARED
+    ends = ["value", "low", "high"]
+    told = changed[ghosts.QUIET].loc[silence_energy.TOGETHER, ends].astype(float)
+    np.testing.assert_array_equal(ledger.loc["B2.5", ends].astype(float), told)
     rows = silence_energy.result_rows(ghosts.table(outcome.found), changed, ledger, "embedded", "smoke")
     shifts = [row for row in rows if "change as a share of" in row["metric"]]
     assert len(shifts) == len(ghosts.COMPARED) * (len(arms) - 1)

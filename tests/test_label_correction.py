@@ -239,6 +239,8 @@ def test_claims_and_results_fit_together(outcome, tmp_path):
     assert ledger.index.tolist() == ["P1.3a", "P1.3b", "P1.3c", "P1.3d"]
     assert set(ledger["verdict"]) == {stats.INCONCLUSIVE}  # smoke, and two seeds
     controls = experiment.against_controls(outcome)
+    ends = summary.set_index(["metric", "arm"]).loc[("mAP", "percentile, correct")]
+    assert ledger.loc["P1.3a", ["low", "high"]].tolist() == ends[["difference_low", "difference_high"]].tolist()
     append_results(tmp_path, experiment.results(outcome, summary, controls, ledger, "esc50", "smoke"))
     rows = read_results(tmp_path)
     value = rows[rows["metric"] == "mAP"].set_index(["experiment", "arm"])["value"]

@@ -239,11 +239,10 @@ def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int 
     pandas.DataFrame
         metric, arm, value, low, high, n.
     """
-    rng = np.random.default_rng(seed)
     rows = []
     for metric, arms in found.items():
         for arm, by_seed in arms.items():
-            rows.append({"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, rng))})
+            rows.append({"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, np.random.default_rng(seed)))})
     table = pd.DataFrame(rows).drop(columns="level")
     # the spread over a few seeds may reach past what is possible: rates end at 0, shares and scores also at 1
     highest = np.where(table["metric"] == "false positives per hour", np.inf, 1.0)
@@ -294,12 +293,14 @@ def claims(
     outcome: Outcome, found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], data: str, scale: str, seed: int = 0
 ) -> pd.DataFrame:
     """Claims B1.1 to B1.6 with effect, interval and verdict; index id."""
-    rng = np.random.default_rng(seed)
-    effects: dict[str, stats.Interval | None] = {"B1.5": stats.bootstrap(labelled_ranges(outcome.dataset), rng)}
+    draws = np.random.default_rng  # the same for each effect, as in the tables
+    effects: dict[str, stats.Interval | None] = {"B1.5": stats.bootstrap(labelled_ranges(outcome.dataset), draws(seed))}
     for name, (metric, arm, baseline, relative) in COMPARED.items():
         by_arm = found.get(metric, {})
         there = arm in by_arm and baseline in by_arm
-        effects[name] = stats.paired_bootstrap(by_arm[arm], by_arm[baseline], rng, relative=relative) if there else None
+        effects[name] = (
+            stats.paired_bootstrap(by_arm[arm], by_arm[baseline], draws(seed), relative=relative) if there else None
+        )
     seeds = len(outcome.seeds)
     rows = [
         stats.claim_row(name, effects[name], data, scale, seeds if name in COMPARED else None)

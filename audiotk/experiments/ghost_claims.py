@@ -76,8 +76,7 @@ def agreement(repeatable: Mapping[str, Mapping[int, Statistic]], seed: int = 0) 
 
     Empty where no model makes enough false and true positives.
     """
-    rng = np.random.default_rng(seed)
-    rows = {name: vars(mean_over_seeds(by_seed, rng)) for name, by_seed in repeatable.items()}
+    rows = {name: vars(mean_over_seeds(by_seed, np.random.default_rng(seed))) for name, by_seed in repeatable.items()}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "level", "n"])
     return table.drop(columns="level").rename_axis("rows")
 
@@ -91,16 +90,16 @@ def claims(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Claims B2.1 to B2.3 with effect, interval and verdict; index id."""
-    rng = np.random.default_rng(seed)
+    draws = np.random.default_rng  # the same for each effect, as in the tables
     low = concentration(ghosts, outcome)
     effects: dict[str, stats.Interval | None] = {
-        "B2.1": stats.paired_bootstrap(low["false positives"], low["absent audio"], rng)
+        "B2.1": stats.paired_bootstrap(low["false positives"], low["absent audio"], draws(seed))
     }
     false, null = (repeatable.get(name, {}) for name in ("false positives", "unclustered"))
-    effects["B2.2"] = stats.paired_bootstrap(false, null, rng) if false and null else None
+    effects["B2.2"] = stats.paired_bootstrap(false, null, draws(seed)) if false and null else None
     arms, way = outcome.found.get(QUIET, {}), outcome.way
     same = way in arms and set(arms[way]) == set(arms[RAW])
-    effects["B2.3"] = stats.paired_bootstrap(arms[way], arms[RAW], rng, relative=True) if same else None
+    effects["B2.3"] = stats.paired_bootstrap(arms[way], arms[RAW], draws(seed), relative=True) if same else None
     seeds = dict.fromkeys(effects, len(low["false positives"])) | {"B2.2": len(false)}
     rows = [stats.claim_row(name, effect, data, scale, seeds[name]) for name, effect in effects.items()]
     return pd.DataFrame(rows).set_index("id")

@@ -309,9 +309,8 @@ def collect(runs: Mapping[tuple[str, int], Mapping[str, Statistic]]) -> dict[str
 
 def table(found: Found, seed: int = 0) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval over groups (and seeds): metric, arm, value, low, high, n."""
-    rng = np.random.default_rng(seed)
     rows = [
-        {"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, rng))}
+        {"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, np.random.default_rng(seed)))}
         for metric, arms in found.items()
         for arm, by_seed in arms.items()
     ]
@@ -350,9 +349,9 @@ def changes(found: Found, baseline: str, seed: int = 0) -> dict[str, pd.DataFram
     """
     tables = {}
     for metric in COMPARED:
-        rng, arms = np.random.default_rng(seed), found.get(metric, {})
+        arms = found.get(metric, {})
         rows = {
-            arm: vars(stats.paired_bootstrap(by_seed, arms[baseline], rng, relative=True))
+            arm: vars(stats.paired_bootstrap(by_seed, arms[baseline], np.random.default_rng(seed), relative=True))
             for arm, by_seed in arms.items()
             if arm != baseline
         }

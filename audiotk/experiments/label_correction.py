@@ -193,12 +193,12 @@ def accuracy_statistic(scores: pd.DataFrame, truth: Labels, level: float, unit: 
 def table(outcome: Outcome, seed: int = 0) -> pd.DataFrame:
     """Metric of each arm with its interval, and its difference from raw labels: columns metric, arm, value, low, high,
     n, difference, difference_low, difference_high."""
-    rng, rows = np.random.default_rng(seed), []
+    rows = []
     for metric, arms in statistics(outcome).items():
         for arm, by_seed in arms.items():
-            own = vars(mean_over_seeds(by_seed, rng))
+            own = vars(mean_over_seeds(by_seed, np.random.default_rng(seed)))
             own |= {"low": max(own["low"], 0.0), "high": min(own["high"], 1.0)}
-            apart = stats.paired_bootstrap(by_seed, arms[RAW], rng)
+            apart = stats.paired_bootstrap(by_seed, arms[RAW], np.random.default_rng(seed))
             ends = {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
             rows.append({"metric": metric, "arm": arm, **own, **ends})
     return pd.DataFrame(rows).drop(columns="level")
@@ -209,9 +209,9 @@ def against_controls(outcome: Outcome, seed: int = 0) -> pd.DataFrame:
 
     Index "arm minus baseline", of `CONTROLS`; value, low, high, n. The last one only where the truth is known.
     """
-    rng, arms = np.random.default_rng(seed), statistics(outcome)["mAP"]
+    arms = statistics(outcome)["mAP"]
     rows = {
-        f"{arm} minus {baseline}": vars(stats.paired_bootstrap(arms[arm], arms[baseline], rng))
+        f"{arm} minus {baseline}": vars(stats.paired_bootstrap(arms[arm], arms[baseline], np.random.default_rng(seed)))
         for arm, baseline in CONTROLS
         if baseline in arms
     }
@@ -282,14 +282,14 @@ def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFra
 
     Of several differences the effect is the smallest, with the lowest of their lower and of their upper ends.
     """
-    rng, found = np.random.default_rng(seed), statistics(outcome)["mAP"]
+    found = statistics(outcome)["mAP"]
     rows = []
     for name, (arm, baselines) in compared(outcome).items():
-        every = [stats.paired_bootstrap(found[arm], found[one], rng) for one in baselines]
+        every = [stats.paired_bootstrap(found[arm], found[one], np.random.default_rng(seed)) for one in baselines]
         value, low, high = (float(np.min([getattr(one, end) for one in every])) for end in ("value", "low", "high"))
         effect = stats.Interval(value, low, high, every[0].level, every[0].n)
         rows.append(stats.claim_row(name, effect, data, scale, len(outcome.seeds)))
-    rows.append(stats.claim_row("P1.3d", order(outcome, rng), data, scale, len(outcome.seeds)))
+    rows.append(stats.claim_row("P1.3d", order(outcome, np.random.default_rng(seed)), data, scale, len(outcome.seeds)))
     return pd.DataFrame(rows).set_index("id")
 
 

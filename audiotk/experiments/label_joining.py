@@ -119,10 +119,11 @@ def by_class(outcome: Outcome, seed: int = 0) -> pd.DataFrame:
     pandas.DataFrame
         class_name (last: "mean (mAP)"), arm, value, low, high, n. Classes that cannot be tested are left out.
     """
-    rng, rows = np.random.default_rng(seed), []
+    rows = []
     for name in [*testable(outcome.case.truth["test"]), None]:
         for arm, found in statistics(outcome, name).items():
-            rows.append({"class_name": name or MEAN, "arm": arm, **vars(mean_over_seeds(found, rng))})
+            own = mean_over_seeds(found, np.random.default_rng(seed))
+            rows.append({"class_name": name or MEAN, "arm": arm, **vars(own)})
     table = pd.DataFrame(rows).drop(columns="level")
     return table.assign(low=table["low"].clip(lower=0.0), high=table["high"].clip(upper=1.0))
 
@@ -151,12 +152,11 @@ def size(n_classes: int = P1_CLASSES) -> pd.DataFrame:
 
 def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFrame:
     """Claims P1.1 and P1.2 with effect, interval and verdict; index id."""
-    rng = np.random.default_rng(seed)
     largest = float(size()["relative_difference"].abs().max())
     rows = [stats.claim_row("P1.1", stats.Interval(largest, largest, largest, 0.95, len(PRINTED)), data, scale)]
     found = statistics(outcome)
     for name, (arm, baseline) in COMPARED.items():
-        effect = stats.paired_bootstrap(found[arm], found[baseline], rng)
+        effect = stats.paired_bootstrap(found[arm], found[baseline], np.random.default_rng(seed))
         rows.append(stats.claim_row(name, effect, data, scale, len(outcome.seeds)))
     return pd.DataFrame(rows).set_index("id")
 

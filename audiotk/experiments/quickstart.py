@@ -157,7 +157,6 @@ def evaluate(scores: Mapping[int, pd.DataFrame], truth: Labels, material: Materi
         Index class, last row "mean (mAP)"; value, low, high, n (groups), positives. Classes that are nowhere present or
         nowhere absent in the test split are left out.
     """
-    rng = np.random.default_rng(0)
     unit = material if isinstance(material, pd.Series) else material.unit
     counted = metrics.average_precision(next(iter(scores.values())), truth)
     rows = {}
@@ -167,7 +166,8 @@ def evaluate(scores: Mapping[int, pd.DataFrame], truth: Labels, material: Materi
             for seed, one in scores.items()
         }
         positives = counted["positives"].sum() if name is None else counted.loc[name, "positives"]
-        rows["mean (mAP)" if name is None else name] = {**vars(mean_over_seeds(by_seed, rng)), "positives": positives}
+        own = vars(mean_over_seeds(by_seed, np.random.default_rng(0)))
+        rows["mean (mAP)" if name is None else name] = {**own, "positives": positives}
     return pd.DataFrame.from_dict(rows, orient="index")[["value", "low", "high", "n", "positives"]].rename_axis("class")
 
 

@@ -364,12 +364,14 @@ def _second_stage(ghosts: Ghosts, second: Validator) -> Callable[[], pd.DataFram
 
 def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFrame:
     """Claims B2.4 to B2.7 with effect, interval and verdict; index id."""
-    rng, found = np.random.default_rng(seed), outcome.found
+    found = outcome.found
 
     def effect(metric: str, arm: str, baseline: str) -> stats.Interval | None:
         arms = found.get(metric, {})
         there = arm in arms and baseline in arms
-        return stats.paired_bootstrap(arms[arm], arms[baseline], rng, relative=True) if there else None
+        if not there:
+            return None
+        return stats.paired_bootstrap(arms[arm], arms[baseline], np.random.default_rng(seed), relative=True)
 
     best = [one for arm in USELESS if (one := effect(QUIET, arm, RAW)) is not None]
     rivals = [one for arm in INFORMED if (one := effect(HOURLY, VALIDATOR, arm)) is not None]  # the stronger one counts

@@ -107,12 +107,12 @@ def curve(outcome: Outcome) -> pd.DataFrame:
 
     Epochs are as many for all, so that fewer recordings are also fewer steps of training.
     """
-    rng, rows = np.random.default_rng(0), []
+    rows = []
     for split in outcome.splits:
         n = len(split.target[OL]["train"].segments)
         for way in PRINTED:
             for share in outcome.recipe.shares:
-                found = effect(outcome, {Key(*way, OL, share): 1.0}, rng, [split.root])
+                found = effect(outcome, {Key(*way, OL, share): 1.0}, np.random.default_rng(0), [split.root])
                 told = {"root": split.root, "how": way[0], "base labels": way[1], "recordings": round(share * n)}
                 rows.append(
                     {**told, "share": share, **{name: getattr(found, name) for name in ("value", "low", "high", "n")}}
@@ -165,12 +165,12 @@ def effects(outcome: Outcome, seed: int = 0) -> pd.DataFrame:
     as far as either of two: the same with all groups, and Student's t over the splits, which says what other roots
     might give; n is the number of splits.
     """
-    rng, rows = np.random.default_rng(seed), []
+    draws, rows = np.random.default_rng, []
     asked = {**COMPARED, "P2.6": (growth(outcome),)}
     for name, several in asked.items():
         for what, terms in zip(WORDS[name], several, strict=True):
-            each = {root: effect(outcome, terms, rng, [root]) for root in outcome.roots}
-            wide = _wider(effect(outcome, terms, rng), stats.over_units([one.value for one in each.values()]))
+            each = {root: effect(outcome, terms, draws(seed), [root]) for root in outcome.roots}
+            wide = _wider(effect(outcome, terms, draws(seed)), stats.over_units([one.value for one in each.values()]))
             for root, one in {**each, EVERY: wide}.items():
                 rows.append({"claim": name, "what": what, "root": root, **vars(one)})
     return pd.DataFrame(rows).drop(columns="level")

@@ -205,9 +205,8 @@ def _train_seed(
 
 def table(students: Students) -> pd.DataFrame:
     """mAP on test of each arm, mean over seeds with its interval: metric, arm, value, low, high, n."""
-    rng = np.random.default_rng(0)
     rows = [
-        {"metric": "mAP", "arm": arm, **vars(mean_over_seeds(students.statistics(arm), rng))}
+        {"metric": "mAP", "arm": arm, **vars(mean_over_seeds(students.statistics(arm), np.random.default_rng(0)))}
         for arm in (*students.arms, TEACHER)
     ]
     return pd.DataFrame(rows).drop(columns="level")
@@ -299,9 +298,9 @@ def effects(students: Students, seed: int = 0) -> dict[str, Interval | None]:
 
     P1.5 is None where the teacher is not `SMALLER` times as large.
     """
-    rng = np.random.default_rng(seed)
+    draws = np.random.default_rng  # the same for each effect, as in the tables
     by_arm = {arm: students.statistics(arm) for arm in (HUMAN, ZERO_SHOT, CORRECTED)}
-    both = [stats.paired_bootstrap(by_arm[arm], by_arm[ZERO_SHOT], rng) for arm in (HUMAN, CORRECTED)]
+    both = [stats.paired_bootstrap(by_arm[arm], by_arm[ZERO_SHOT], draws(seed)) for arm in (HUMAN, CORRECTED)]
     value, low, high = (float(np.min([getattr(one, name) for one in both])) for name in ("value", "low", "high"))
     found: dict[str, Interval | None] = {"P1.4": Interval(value, low, high, 0.95, both[0].n), "P1.5": None}
     config, classes = students.config, ahead(students)
@@ -309,7 +308,7 @@ def effects(students: Students, seed: int = 0) -> dict[str, Interval | None]:
     small = count_parameters(build(config.model, n, sr=config.sr, clip_s=config.clip_s, **config.model_options))
     if classes and parameters(students.teacher.first.teacher) > SMALLER * small:
         ours, theirs = (_mean_ap(students, arm, classes) for arm in (CORRECTED, TEACHER))
-        found["P1.5"] = stats.paired_bootstrap(ours, theirs, rng)
+        found["P1.5"] = stats.paired_bootstrap(ours, theirs, draws(seed))
     return found
 
 
