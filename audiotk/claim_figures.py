@@ -77,7 +77,9 @@ def forest(table: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.grid(axis="y", color="#eef0f3", linewidth=0.8)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("effect, in smallest effects that matter (dashed line); the claim says: to the right")
+    axes.set_xlabel(
+        "effect, in smallest effects that matter (dashed line); a claim says: to the right, if it denies: left"
+    )
     found = [verdict for verdict in COLOURS if verdict in set(rows["verdict"])]
     handles = [Line2D([], [], color=COLOURS[one], marker="o", linewidth=2.6, label=one) for one in found]
     if handles:

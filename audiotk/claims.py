@@ -221,9 +221,26 @@ def needed(item: Mapping[Any, Any]) -> str:
         else:
             sign = -1 if item["direction"].endswith("lower") else 1
             away, half = abs(sign * item["value"] - item["smallest_effect"]), (item["high"] - item["low"]) / 2
-            if away < half:
+            if away < half / 5:
+                told.append("the effect lies at the limit, so that more data of this kind need not settle it")
+            elif away < half:
                 told.append(f"an interval of ± {away:.2g}, not ± {half:.2g}, if the effect is as large as here")
     return "; ".join([*told, str(item["settles"])] if item["settles"] else told)
+
+
+def caveats(table: pd.DataFrame) -> list[str]:
+    """What a reader of verdicts has to know first, as sentences; `table` as from :func:`table`, of what was run."""
+    told = []
+    if (table["data"] == "embedded").any():
+        told.append(
+            "Embedded data are synthetic: a verdict on them says how a method behaves where the truth is known, not "
+            "that a source is right about its own data."
+        )
+    if counted := [str(name) for name in table.index[~table["sampled"] & (table["verdict"] == VERDICTS[0])]]:
+        told.append(f"Counted, not sampled: {', '.join(counted)}.")
+    if (table["verdict"].isin(VERDICTS[:2])).sum() > 1:
+        told.append("Each interval is a 95 % one by itself: nothing is corrected for the number of claims.")
+    return told
 
 
 def _files(run: str | Path | None, notebook: str) -> list[str]:

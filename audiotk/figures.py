@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from audiotk import audio
 from audiotk.claims import effect_text
+from audiotk.stats import NEEDS_DATA
 from audiotk.stats import claims as ledger
 
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#1f2933", "#9aa5b1", "#2f6fde", "#e07b00", "#1c8a5a", "#c93535"
@@ -313,7 +314,7 @@ def claims(table: pd.DataFrame) -> Any:
     """
     from IPython.display import HTML
 
-    colours = {"reproduced": GREEN, "not reproduced": RED}
+    colours = {"reproduced": GREEN, "not reproduced": RED, NEEDS_DATA: FAINT}
     left = "text-align:left;white-space:normal"
     about = ledger()[["smallest_effect", "sampled", "changed"]].to_dict("index")
     lines, notes = [], []

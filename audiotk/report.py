@@ -7,6 +7,7 @@ escaped, or passed through a list of allowed tags: figures and sounds only as ``
 from __future__ import annotations
 
 import html
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from audiotk.claims import NOT_RUN, read_claims
+from audiotk.claims import NOT_RUN, caveats, read_claims
 from audiotk.claims import table as claims_table
 from audiotk.errors import AudiotkError
 from audiotk.files import atomic
@@ -176,7 +177,8 @@ def _made(manifest: Mapping[str, Any], out: Path) -> str:
         "<div class=scroll><table><thead><tr><th>notebook</th><th>status</th><th>time</th><th>peak memory</th>"
         "<th>started</th><th>commit</th>"
         f"<th>command</th></tr></thead><tbody>{timed}</tbody></table></div>"
-        "<p class=muted>One file, no network, no scripts: keep it or mail it.</p></section>"
+        "<p class=muted>One file, no network, no scripts: keep it or mail it. Only links to executed copies and "
+        "folders need the run folder beside it.</p></section>"
     )
 
 
@@ -242,6 +244,7 @@ def _claims(out: Path) -> str:
     from audiotk.claim_figures import claims_html, counts
 
     told = " · ".join(f"{n} {verdict}" for verdict, n in counts(found[done]).items())
+    told = " ".join([f"{told}.", *caveats(found[done])])
     rest = ", ".join(found.index[~done])
     missing = f"<p class=muted>Not run here: {html.escape(rest)}.</p>" if rest else ""
     return (
@@ -310,9 +313,9 @@ def _common(rows: pd.DataFrame, names: list[str]) -> str:
 
 
 def _headline(results: pd.DataFrame) -> str:
-    """Up to four numbers on held-out recordings, large: the first mean of each arm."""
+    """Up to four numbers on held-out recordings, large: the first mean of each experiment."""
     mean = results[results["class_name"].isna() & (results["split"] == "test") & results["value"].notna()]
-    first = mean.sort_values("seed", na_position="first", kind="stable").drop_duplicates(["experiment", "arm"])
+    first = mean.sort_values("seed", na_position="first", kind="stable").drop_duplicates("experiment")
     cards = [
         f"<li><b>{_number(row['value'])}</b><span>{html.escape(row['metric'])} · {html.escape(row['arm'])}</span>"
         f"<span>{html.escape(row['experiment'])}{f', 95 %: {_interval(row)}' if _interval(row) else ''}</span></li>"
@@ -354,7 +357,8 @@ def _number(value: float) -> str:
 def _interval(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return ""
-    return "no spread" if row["low"] == row["high"] else f"{_number(row['low'])} to {_number(row['high'])}"
+    same = math.isclose(row["low"], row["high"], rel_tol=0, abs_tol=1e-9)
+    return "no spread" if same else f"{_number(row['low'])} to {_number(row['high'])}"
 
 
 def _bar(row: Mapping[Any, Any]) -> str:

@@ -209,6 +209,18 @@ def test_what_is_needed():
     assert "no ends" in claims.needed(unbounded)
     assert told() == "more of it"
     assert "± 0.1, not ± 0.15" in told(value=-0.3, half=0.15)
+    assert "lies at the limit" in told(value=-0.22, half=0.15)
+
+
+def test_what_a_reader_has_to_know_first(recorded, run):
+    table = claims.table(run / "run")
+    assert any("Embedded data are synthetic" in one for one in claims.caveats(table))
+    real = table.assign(data="esc50", verdict=R)
+    told = " ".join(claims.caveats(real))
+    assert "synthetic" not in told
+    assert "Counted, not sampled: P1.1" in told
+    assert "number of claims" in told
+    assert "Embedded data are synthetic" in write_report(run / "run").read_text()
 
 
 @given(value=st.floats(-1, 1), half=st.floats(0.001, 2))

@@ -167,6 +167,17 @@ def test_results_table_has_value_and_interval(run: Path) -> None:
     assert "nan" not in table.lower()
 
 
+def test_ends_that_differ_by_rounding_are_no_spread_and_each_experiment_has_one_large_number(run: Path) -> None:
+    row = {"experiment": "e", "seed": None, "data": "embedded", "scale": "smoke", "split": "test", "class_name": None,
+           "metric": "mAP", "value": 1.0, "low": 1 - 1e-15, "high": 1.0, "n": 3}  # fmt: skip
+    append_results(run, [row | {"arm": arm} for arm in ("first", "second")])
+    text = write_report(run).read_text("utf-8")
+    assert text.count("no spread") >= 2
+    large = text[text.index("<ul class=headline>") : text.index("</ul>", text.index("<ul class=headline>"))]
+    assert "first" in large
+    assert "second" not in large
+
+
 def test_arms_stand_side_by_side(run: Path) -> None:
     row = {"experiment": "e", "seed": None, "data": "embedded", "scale": "smoke", "split": "test", "class_name": None,
            "low": None, "high": None, "n": 3}  # fmt: skip
