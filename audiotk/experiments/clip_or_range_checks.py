@@ -98,4 +98,5 @@ def _confused(outcome: Outcome, present: str, fired: str, arm: str, seed: int) -
 def ranges_a_clip(dataset: Dataset, seed: int = 0) -> pd.DataFrame:
     """What B1.5 counts, as one row of results: of the embedded data a parameter of their synthesis, no test."""
     counted = stats.bootstrap(labelled_ranges(dataset), np.random.default_rng(seed))
-    return pd.DataFrame([{"metric": RANGES_A_CLIP, "arm": RANGES, "split": "train", **vars(counted)}])
+    place = {"experiment": f"{EXPERIMENT}: training clips", "split": "train"}
+    return pd.DataFrame([{"metric": RANGES_A_CLIP, "arm": RANGES, **place, **vars(counted)}])
