@@ -235,6 +235,20 @@ def heatmap(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def stacked(table: pd.DataFrame) -> Any:
+    """A table of texts "value [low, high]" with each interval below its value, so that five columns fit on a page."""
+    from IPython.display import HTML
+
+    def cell(text: Any) -> str:
+        value, _, ends = html.escape(str(text)).partition(" ")
+        return f"{value}<br><small>{ends}</small>"
+
+    if table.empty:
+        return HTML("<p><small>Nothing to compare: the data set has no such class.</small></p>")
+    told = table.map(cell).rename(index=html.escape, columns=html.escape)
+    return HTML(told.to_html(escape=False))
+
+
 @mpl.rc_context(STYLE)
 def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Share of present segments against the mean score of each bin, one line an arm; dots grow with the bin's size.

@@ -397,6 +397,7 @@ def test_an_empty_store_makes_an_empty_export(fill: Fill, tmp_path: Path) -> Non
     assert list(done.manifest.columns) == list(MANIFEST)
     assert (len(done.manifest), done.clips) == (0, (0, 0))
     assert math.isnan(done.expansion)
+    assert math.isnan(done.per_label)
     assert read_manifest(tmp_path / "out" / "manifest.csv") == []
 
 
@@ -509,7 +510,7 @@ def test_the_manifest_reads_back(rows: list[tuple[str, str, float]]) -> None:
 
 
 def test_expansion_counts_samples_a_clip_label(fill: Fill, tmp_path: Path) -> None:
-    """B1.5 as claims.json has it (plus one): over recordings in which something was labelled, with known truth."""
+    """B1.5 as claims.json has it (plus one), over all clips, and over those in which something was labelled."""
     store = fill(
         *(segment("three", n, n + 0.5, "bark") for n in (1.0, 3.0, 5.0)),
         segment("three", 5.25, 6.0, "bark", "bob"),  # the third bark again
@@ -524,4 +525,5 @@ def test_expansion_counts_samples_a_clip_label(fill: Fill, tmp_path: Path) -> No
     done = export(store, tmp_path / "out")
     assert done.expansion == (3 + 2) / 2
     assert done.clips == (2, 3), "three and two held some; none was decided too; started is open, untouched unheard"
-    assert "2.50 clean samples a clip label (2 of 3 clips held any)" in repr(done)
+    assert done.per_label == pytest.approx((3 + 2) / 3)
+    assert "1.67 clean samples a clip label, 2.50 a clip that held any (2 of 3)" in repr(done)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from audiotk import audio, events, experiments, labels, metrics
-from audiotk.experiments import clip_or_range, quickstart
+from audiotk.experiments import clip_or_range, clip_or_range_checks, quickstart
 from audiotk.results import append_results, read_results
 from audiotk.shards import StoredWaves
 from audiotk.tables import AudiotkError, Labels, make_windows
@@ -57,8 +57,19 @@ def test_claims_and_results_fit_together(outcome, tmp_path):
     summary = clip_or_range.table(found)
     ledger = clip_or_range.claims(outcome, found, "embedded", "smoke")
     assert ledger.index.tolist() == ["B1.1", "B1.2", "B1.3", "B1.4", "B1.5", "B1.6"]
-    append_results(tmp_path, clip_or_range.results(summary, ledger, "embedded", "smoke"))
+    assert ledger.loc["B1.5", "verdict"] == "needs data we lack", "there it is a parameter of the synthesis"
+    beside = [
+        clip_or_range_checks.baselines(found),
+        clip_or_range_checks.silence_by_class(outcome),
+        clip_or_range_checks.confused_or_silent(outcome),
+        clip_or_range_checks.ranges_a_clip(outcome.dataset),
+    ]
+    append_results(tmp_path, clip_or_range.results(summary, ledger, "embedded", "smoke", beside))
     rows = read_results(tmp_path)
+    [counted] = rows[rows["metric"] == "labelled ranges a clip, beyond one"].to_dict("records")
+    assert (counted["experiment"], counted["split"]) == ("clip_or_range: training clips", "train")
+    by_class = rows[(rows["experiment"] == "clip_or_range: silence") & (rows["metric"] == "fires on silence")]
+    assert set(by_class["class_name"]) == set(outcome.truth.classes)
     effects = rows[rows["experiment"].str.startswith("B1.")].set_index("experiment")
     assert set(effects.index) == set(ledger.index[ledger["value"].notna()])
     assert effects.loc["B1.1", "arm"] == "time ranges minus clip labels"
@@ -67,6 +78,59 @@ def test_claims_and_results_fit_together(outcome, tmp_path):
     by_arm = summary[summary["metric"] == "mean score where absent"].set_index("arm")["value"]
     expected = by_arm[clip_or_range.RANGES] - by_arm[clip_or_range.CLIPS]
     assert ledger.loc["B1.3", "value"] == pytest.approx(expected)
+
+
+def test_effects_against_both_baselines_are_of_the_same_draws(outcome):
+    found = clip_or_range.statistics(outcome)
+    ledger = clip_or_range.claims(outcome, found, "embedded", "smoke")
+    beside = clip_or_range_checks.baselines(found).set_index(["metric", "arm"])
+    metrics_of = {
+        "B1.1": "false positives per hour, relative change",
+        "B1.2": "bark/howl confusion",
+        "B1.3": "mean score where absent",
+    }
+    assert list(dict.fromkeys(beside.index.get_level_values("metric"))) == list(metrics_of.values())
+    numbers = ["value", "low", "high"]
+    for name, metric in metrics_of.items():
+        claimed = pd.to_numeric(ledger.loc[name, numbers]).to_numpy()
+        np.testing.assert_array_equal(beside.loc[(metric, "time ranges minus clip labels"), numbers], claimed)
+    means = clip_or_range.table(found).set_index(["metric", "arm"])["value"]
+    expected = means["mean score where absent", "time ranges"] - means["mean score where absent", "whole clips"]
+    assert beside.loc[("mean score where absent", "time ranges minus whole clips"), "value"] == pytest.approx(expected)
+
+
+def test_each_class_on_silence_and_bark_where_only_howl_is(outcome):
+    """The shares against counts by hand, averaged over seeds."""
+    arm, quiet = clip_or_range.CLIPS, clip_or_range.quiet_kinds(outcome).isin(clip_or_range.SILENT)
+    truth = outcome.truth.frame()
+    howl = (truth["howl"] == 1) & (truth.drop(columns="howl") == 0).all(axis=1)
+    fires = [outcome.scores[arm, seed]["bark"] > outcome.thresholds[arm, seed]["bark"] for seed in outcome.seeds]
+    by_class = clip_or_range_checks.silence_by_class(outcome).set_index(["class_name", "arm"])["value"]
+    both = clip_or_range_checks.confused_or_silent(outcome).set_index(["metric", "arm"])["value"]
+    assert quiet.any()
+    assert (
+        by_class["bark", arm]
+        == both["bark on silence", arm]
+        == pytest.approx(np.mean([f[quiet].mean() for f in fires]))
+    )
+    assert both["bark where only howl is", arm] == pytest.approx(np.mean([f[howl].mean() for f in fires]))
+    shown = clip_or_range.words(clip_or_range_checks.confused_or_silent(outcome), "arm", "metric")
+    assert list(shown.index) == outcome.arms
+
+
+def test_every_clip_with_a_label_counts_for_the_ranges_a_clip(tmp_path):
+    """Also one in which nothing was found: 12 clips with two ranges and 12 without any are one range a clip."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(24):
+        audio.save(tmp_path / f"{i}.wav", rng.normal(0, 0.1, 8000 * 4).astype("float32"), 8000)
+        here = [(0.5, 1.0, "bark"), (2.0, 3.5, "howl")] if i % 2 else [(0.0, 4.0, "")]
+        rows += [(f"{i}.wav", *each, "train" if i < 16 else "test" if i < 20 else "val") for each in here]
+    table = pd.DataFrame(rows, columns=["path", "start_s", "end_s", "label", "split"])
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    dataset = clip_or_range.load("folder", str(tmp_path / "labels.csv"), "smoke", complete=True)
+    counted = clip_or_range_checks.ranges_a_clip(dataset).iloc[0]
+    assert (counted["value"], counted["n"]) == (pytest.approx(0.0), 16)
 
 
 def test_pictures_have_what_they_show(outcome):
@@ -221,6 +285,15 @@ def test_recordings_of_one_class_each_can_be_shown(tmp_path):
     assert len(clip_or_range.choose(dataset)) >= 1
     done = clip_or_range.run(dataset, "smoke", [0], tmp_path / "out", jobs=1)
     assert clip_or_range.most_wrong(done) in set(dataset.part("test")["recording"])
+    found = clip_or_range.statistics(done)
+    beside = [clip_or_range_checks.silence_by_class(done), clip_or_range_checks.confused_or_silent(done)]
+    assert beside[0]["value"].isna().all(), "no window is silent"
+    ledger = clip_or_range.claims(done, found, "folder", "smoke")
+    rows = clip_or_range.results(clip_or_range.table(found), ledger, "folder", "smoke", beside)
+    assert not [one for one in rows if one["metric"].endswith("on silence")]
+    assert ledger.loc["B1.5", ["value", "verdict"]].tolist() == [0.0, "not reproduced"], (
+        "a range a clip: none beyond one"
+    )
 
 
 def test_very_short_recordings_are_padded_to_a_second(tmp_path):

@@ -131,12 +131,21 @@ def test_claims_that_were_changed_after_results_are_marked():
     assert '<th scope="row">X1*</th>' in page
     assert "<b>X1</b>: &lt;i&gt;2026&lt;/i&gt;: the limit" in page.partition("</table>")[2]
     known = stats.claims()
-    of_ledger = pd.DataFrame([about, about], index=["B1.4", "B1.5"])  # rows that do not say it: the ledger does
+    of_ledger = pd.DataFrame([about, about], index=["B1.4", "B2.1"])  # rows that do not say it: the ledger does
     page = figures.claims(of_ledger).data
     assert "B1.4*" in page
-    assert "B1.5*" not in page
+    assert "B2.1*" not in page
     assert known.loc["B1.4", "changed"] in page
 
 
 def test_figures_leave_pyplot_alone():
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_a_stacked_table_has_each_interval_below_its_value():
+    table = pd.DataFrame({"a<b": ["0.512 [0.437, 0.590]", "1.000 no spread"]}, index=["mAP", "x"])
+    page = figures.stacked(table).data
+    assert "<td>0.512<br><small>[0.437, 0.590]</small></td>" in page
+    assert "<td>1.000<br><small>no spread</small></td>" in page
+    assert "a&lt;b" in page
+    assert "no such class" in figures.stacked(pd.DataFrame()).data

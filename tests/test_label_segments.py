@@ -332,6 +332,7 @@ def test_results_are_rows_that_can_be_read(learnt: Any, tmp_path: Path) -> None:
     append_results(tmp_path, experiment.results(labeled, agreed, export, summary, "embedded", "smoke"))
     rows = read_results(tmp_path).set_index(["arm", "metric"])["value"]
     assert rows["replayed", "expansion factor"] == export.expansion
+    assert rows["replayed", "clean samples a clip label"] == export.per_label
     assert rows["replayed", "segments a recording"] == len(labeled.segments) / 5
     assert rows["replayed", "share heard"] == pytest.approx(
         (labeled.heard["end_s"] - labeled.heard["start_s"]).sum() / 50

@@ -27,7 +27,7 @@ def test_all_notebooks_on_the_embedded_data(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     rows = read_results(tmp_path)
     assert set(rows["data"]) == {"embedded"}
-    expected = {"quickstart", "clip_or_range", "B1.1", "B1.5", "audioset_relabeling", "label_segments"}
+    expected = {"quickstart", "clip_or_range", "B1.1", "B1.4", "audioset_relabeling", "label_segments"}
     expected |= {
         "ghost_sounds",
         "silence_energy",

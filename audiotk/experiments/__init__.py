@@ -1,8 +1,9 @@
 """What the notebooks call: sound and labels of a data set as training material, and arms trained over seeds.
 
 One module a notebook: 00 :mod:`~audiotk.experiments.quickstart`, 01 :mod:`~audiotk.experiments.label_segments`, 02
-:mod:`~audiotk.experiments.clip_or_range`, 03 :mod:`~audiotk.experiments.ghost_sounds` (with
-:mod:`~audiotk.experiments.ghost_claims`) and 04 :mod:`~audiotk.experiments.silence_energy` (both on
+:mod:`~audiotk.experiments.clip_or_range` (with :mod:`~audiotk.experiments.clip_or_range_checks`), 03
+:mod:`~audiotk.experiments.ghost_sounds` (with :mod:`~audiotk.experiments.ghost_claims`) and 04
+:mod:`~audiotk.experiments.silence_energy` (both on
 :mod:`~audiotk.experiments.ghosts`, with real sound from :mod:`~audiotk.experiments.real_ghosts`; promotions that were
 recorded elsewhere come from :mod:`~audiotk.experiments.replay`), 05 :mod:`~audiotk.experiments.label_joining` and 06
 :mod:`~audiotk.experiments.label_correction` (both on :mod:`~audiotk.experiments.polyphony` and, for P1's own data,

@@ -59,6 +59,8 @@ SIZES = {  # recordings: train of 1x, validation, test; epochs
     "paper": (2000, 500, 1000, 40),
 }
 TIMES = (1, 2, 4)
+SILENT = [*SILENCE_KINDS, "nothing"]  # of `quiet_kinds`
+RANGES_A_CLIP = "labelled ranges a clip, beyond one"
 SHOWN = ["mAP", "recall", "false positives per hour", "share of absent time that fires", "fires on silence",
          "bark/howl confusion", "mean score where absent", "calibration error"]  # fmt: skip
 
@@ -212,7 +214,7 @@ def _of_run(outcome: Outcome, arm: str, seed: int, kinds: pd.Series) -> dict[str
     truth, unit = outcome.truth, outcome.test.unit
     groups = outcome.dataset.recordings.set_index("recording")["group"]
     fires = (scores > limits).any(axis=1).astype(float).to_frame("any")
-    silent = kinds.isin([*SILENCE_KINDS, "nothing"]).astype(float).to_frame("any")
+    silent = kinds.isin(SILENT).astype(float).to_frame("any")
     by_recording = events.false_positives_by_recording(scores, truth, outcome.test.segments, limits)
     statistics = {
         "mAP": resample.map_statistic(scores, truth, unit),
@@ -251,11 +253,15 @@ def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int 
 
 def wide(summary: pd.DataFrame) -> pd.DataFrame:
     """The metrics of `SHOWN` as text "value [low, high]", one row a metric, one column an arm."""
-    part = summary[summary["metric"].isin(SHOWN)]
-    text = [interval_text(item) for item in part.to_dict("records")]
-    table = part.assign(text=text).pivot(index="metric", columns="arm", values="text")
-    shown = [metric for metric in SHOWN if metric in table.index]
-    return table.loc[shown, list(dict.fromkeys(part["arm"]))].rename_axis(index=None, columns=None)
+    table = words(summary[summary["metric"].isin(SHOWN)], "metric", "arm")
+    return table.loc[[metric for metric in SHOWN if metric in table.index]]
+
+
+def words(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
+    """Rows of value, low and high as text "value [low, high]", over two of their columns, in the order of the rows."""
+    text = table.assign(text=[interval_text(item) for item in table.to_dict("records")])
+    wide = text.pivot(index=index, columns=columns, values="text").rename_axis(index=None, columns=None)
+    return wide.loc[list(dict.fromkeys(table[index])), list(dict.fromkeys(table[columns]))]
 
 
 def by_kind(summary: pd.DataFrame) -> pd.DataFrame:
@@ -281,10 +287,15 @@ def reliability(outcome: Outcome, arms: Sequence[str] = (RANGES, CLIPS)) -> dict
 
 
 def labelled_ranges(dataset: Dataset) -> Statistic:
-    """Labelled ranges a recording minus one, over the training recordings in which something was labelled (B1.5)."""
+    """Labelled ranges a clip minus one, over all training recordings that were given a clip label (B1.5).
+
+    One in which nothing was found counts, with no range.
+    """
+    given = dataset.annotations.loc[dataset.annotations["source"] == "scraped", "segment"]
+    clips = dataset.segments.loc[dataset.segments["segment"].isin(given), "recording"]
+    train = dataset.part("train")["recording"]
     counts = ranges(dataset).groupby("recording").size()
-    counts = counts[counts.index.isin(dataset.part("train")["recording"])]
-    extra = (counts - 1).astype(float).to_frame("extra")
+    extra = (counts.reindex(train[train.isin(clips)], fill_value=0) - 1).astype(float).to_frame("extra")
     groups = dataset.recordings.set_index("recording")["group"]
     return resample.ratio_statistic(extra, extra * 0 + 1, groups)
 
@@ -292,9 +303,13 @@ def labelled_ranges(dataset: Dataset) -> Statistic:
 def claims(
     outcome: Outcome, found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], data: str, scale: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Claims B1.1 to B1.6 with effect, interval and verdict; index id."""
+    """Claims B1.1 to B1.6 with effect, interval and verdict; index id.
+
+    How many ranges a clip holds is a parameter of the embedded data, which therefore say nothing of B1.5.
+    """
     draws = np.random.default_rng  # the same for each effect, as in the tables
-    effects: dict[str, stats.Interval | None] = {"B1.5": stats.bootstrap(labelled_ranges(outcome.dataset), draws(seed))}
+    counted = None if data == "embedded" else stats.bootstrap(labelled_ranges(outcome.dataset), draws(seed))
+    effects: dict[str, stats.Interval | None] = {"B1.5": counted}
     for name, (metric, arm, baseline, relative) in COMPARED.items():
         by_arm = found.get(metric, {})
         there = arm in by_arm and baseline in by_arm
@@ -309,22 +324,26 @@ def claims(
     return pd.DataFrame(rows).set_index("id")
 
 
-def results(summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str) -> list[dict[str, Any]]:
-    """Rows of results.jsonl: each metric of each arm, and the effect behind each claim."""
+def results(
+    summary: pd.DataFrame, ledger: pd.DataFrame, data: str, scale: str, more: Sequence[pd.DataFrame] = ()
+) -> list[dict[str, Any]]:
+    """Rows of results.jsonl: each metric of each arm, the effect behind each claim, and what stands beside them.
+
+    `more` are tables like `summary` that may say an experiment, a split and a class_name, too.
+    """
     about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
-    measured = summary.to_dict("records")
     effects = []
     for name, claim in ledger[ledger["value"].notna()].iterrows():
-        metric, arm, baseline, relative = COMPARED.get(
-            str(name), ("labelled ranges a clip, beyond one", RANGES, "", False)
-        )
+        metric, arm, baseline, relative = COMPARED.get(str(name), (RANGES_A_CLIP, RANGES, "", False))
         metric += ", relative change" if relative else ""
         arm += f" minus {baseline}" if baseline else ""
         effects.append({**claim.to_dict(), "metric": metric, "arm": arm, "experiment": name})
+    measured = [item for part in (summary, *more) for item in part[part["value"].notna()].to_dict("records")]
     rows = []
     for item in [*measured, *effects]:
         value = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
-        rows.append(row(item.get("experiment", EXPERIMENT), item["arm"], item["metric"], value, **about))
+        place = {name: item[name] for name in ("split", "class_name") if name in item}
+        rows.append(row(item.get("experiment", EXPERIMENT), item["arm"], item["metric"], value, **about, **place))
     return rows
 
 

@@ -291,6 +291,7 @@ def results(
         (labeled.labeler, "segments a recording"): len(labeled.segments) / n,
         (labeled.labeler, "seconds heard a segment"): heard_s / max(len(labeled.segments), 1),
         (labeled.labeler, "expansion factor"): export.expansion,
+        (labeled.labeler, "clean samples a clip label"): export.per_label,
     }
     for verdict in VERDICTS:
         numbers[labeled.labeler, f"claims {verdict.replace('_', ' ')}"] = float((verdicts == verdict).sum())

@@ -50,10 +50,12 @@ class Export:
     strays
         Sound files in the folder that are not of this export: other people's, or of labels that are gone.
     expansion
-        Positive samples for each clip label (B1.5, which states this minus one): over the recordings with a clip label
-        in which something was labelled. Ranges of one class that overlap or touch count once. NaN: there are none.
+        Positive samples for each recording with a clip label in which something was labelled. Ranges of one class that
+        overlap or touch count once. NaN: there are none.
     clips
         Recordings with a clip label that were decided: with any samples, and in all.
+    per_label
+        Positive samples for each that was decided (B1.5, which states this minus one). NaN: there are none.
     """
 
     out: Path
@@ -66,6 +68,11 @@ class Export:
     expansion: float
     clips: tuple[int, int]
 
+    @property
+    def per_label(self) -> float:
+        found, decided = self.clips
+        return (self.expansion * found if found else 0.0) / decided if decided else math.nan
+
     def __repr__(self) -> str:
         counts = self.manifest.drop_duplicates("file")["kind"].value_counts()
         lines = [
@@ -74,7 +81,10 @@ class Export:
         ]
         if not math.isnan(self.expansion):
             found, decided = self.clips
-            lines.append(f"{self.expansion:.2f} clean samples a clip label ({found} of {decided} clips held any)")
+            lines.append(
+                f"{self.per_label:.2f} clean samples a clip label, {self.expansion:.2f} a clip that held any "
+                f"({found} of {decided})"
+            )
         for name, things in (("problems", len(self.problems)), ("changed", self.changed), ("strays", self.strays)):
             if things:
                 lines.append(f"{name}: {things if isinstance(things, int) else len(things)}, see .{name}")
