@@ -36,6 +36,7 @@ from audiotk.experiments import (
     check_scale,
     labelled_windows,
     mean_over_seeds,
+    on_scale,
     one_thread,
     polyphony,
     read_segments,
@@ -209,7 +210,7 @@ def table(students: Students) -> pd.DataFrame:
         {"metric": "mAP", "arm": arm, **vars(mean_over_seeds(students.statistics(arm), np.random.default_rng(0)))}
         for arm in (*students.arms, TEACHER)
     ]
-    return pd.DataFrame(rows).drop(columns="level")
+    return on_scale(pd.DataFrame(rows).drop(columns="level"))
 
 
 def label_quality(students: Students) -> pd.DataFrame:
