@@ -92,6 +92,16 @@ def test_correction_only_adds_or_hides(taught):
         assert (before != after).any()
 
 
+def test_it_is_said_how_much_the_correction_changed(taught):
+    before = pd.DataFrame([[1.0, 0.0, 0.0, 0.0, 0.0]] * 2)
+    after = [pd.DataFrame([[1.0, 1.0, np.nan, np.nan, 0.0], row]) for row in ([1.0, 1.0, 1.0, 0.0, 0.0], before.loc[0])]
+    made = {(ZERO_SHOT, seed): Labels.from_frame(before) for seed in taught.seeds}
+    made |= {(CORRECTED, seed): Labels.from_frame(one) for seed, one in zip(taught.seeds, after, strict=True)}
+    told = students.correction_words(replace(taught, taught=made))
+    assert told.startswith("Of 10 cells the correction added a class in 2 (20.0%) and made 2 (20.0%) unknown")
+    assert "what P1.4 measures is the mask" in told
+
+
 def test_numbers_are_those_of_the_metrics(taught):
     table = students.table(taught).set_index("arm")["value"]
     classes = students.by_class(taught)

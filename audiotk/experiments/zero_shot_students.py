@@ -232,6 +232,21 @@ def label_quality(students: Students) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def correction_words(students: Students) -> str:
+    """How many training cells the correction changed, mean over seeds; if hardly any was added, P1.4 is about masks."""
+    added, masked = [], []
+    for seed in students.seeds:
+        before, after = (students.taught[arm, seed].dense() for arm in (ZERO_SHOT, CORRECTED))
+        added.append(((before == 0) & (after == 1)).sum())
+        masked.append((np.isfinite(before) & np.isnan(after)).sum())
+    cells = before.size
+    parts = [f"{np.mean(n):,.0f} ({np.mean(n) / cells:.1%})" for n in (added, masked)]
+    return (
+        f"Of {cells:,} cells the correction added a class in {parts[0]} and made {parts[1]} unknown (seeds: mean).\n"
+        "Where hardly any class was added, what P1.4 measures is the mask."
+    )
+
+
 def by_class(students: Students) -> pd.DataFrame:
     """Average precision on test: rows arms, columns classes; mean over seeds."""
     return pd.DataFrame(
