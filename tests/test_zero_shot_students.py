@@ -98,7 +98,7 @@ def test_it_is_said_how_much_the_correction_changed(taught):
     made = {(ZERO_SHOT, seed): Labels.from_frame(before) for seed in taught.seeds}
     made |= {(CORRECTED, seed): Labels.from_frame(one) for seed, one in zip(taught.seeds, after, strict=True)}
     told = students.correction_words(replace(taught, taught=made))
-    assert told.startswith("Of 10 cells the correction added a class in 2 (20.0%) and made 2 (20.0%) unknown")
+    assert told.startswith("Mean over seeds: of 10 cells the correction added a class in 2 (20.0%) and made 2 (20.0%) ")
     assert "what P1.4 measures is the mask" in told
 
 

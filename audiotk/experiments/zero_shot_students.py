@@ -242,7 +242,7 @@ def correction_words(students: Students) -> str:
     cells = before.size
     parts = [f"{np.mean(n):,.0f} ({np.mean(n) / cells:.1%})" for n in (added, masked)]
     return (
-        f"Of {cells:,} cells the correction added a class in {parts[0]} and made {parts[1]} unknown (seeds: mean).\n"
+        f"Mean over seeds: of {cells:,} cells the correction added a class in {parts[0]} and made {parts[1]} unknown.\n"
         "Where hardly any class was added, what P1.4 measures is the mask."
     )
 
