@@ -106,8 +106,10 @@ def repairs(table: pd.DataFrame) -> Figure:
     parts = (("correction_precision", "corrections that are right"), ("mask_precision", "masks that hide an error"))
     for panel, (column, title) in zip(axes, parts, strict=False):
         panel.barh(place, table[column], color=BLUE, height=0.6)
-        for y, value in zip(place, table[column], strict=True):
+        marks = table["chance"] if column == "mask_precision" else [np.nan] * len(table)
+        for y, value, mark in zip(place, table[column], marks, strict=True):
             left, told = (0.0, "none") if np.isnan(value) else (value, f"{value:.0%}")
+            left = mark if left < mark < left + 0.25 else left  # beyond a mark that would lie on the number
             panel.text(left + 0.04, y, told, va="center", fontsize=8, color=FAINT if told == "none" else INK)
         panel.set(title=title, xlim=(0, 1.18), xticks=(0, 0.5, 1))
     axes[1].plot(table["chance"], place, "|", color=ORANGE, markersize=11, markeredgewidth=2)

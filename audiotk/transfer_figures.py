@@ -137,8 +137,7 @@ def _line(panel: Axes, part: pd.DataFrame, base: str) -> None:
         part["recordings"], part["value"], dashes, color=COLOURS[base], marker="o", markersize=3.5, linewidth=1.4
     )
     if base in ("OL", "PE-CML"):
-        low, high = (part[name].clip(0, 1) for name in ("low", "high"))  # an interval of few groups may leave the scale
-        panel.fill_between(part["recordings"], low, high, color=COLOURS[base], alpha=0.1, linewidth=0)
+        panel.fill_between(part["recordings"], part["low"], part["high"], color=COLOURS[base], alpha=0.1, linewidth=0)
     panel.set_xscale("log", base=2)
     ticks = sorted(set(part["recordings"]))
     panel.set_xticks(ticks, [f"{n:,}" for n in ticks])

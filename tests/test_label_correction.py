@@ -20,6 +20,13 @@ from audiotk.teachers.readings import common_threshold
 TINY = {**experiment.QUICK, "epochs": 1, "model_options": {"mels": 16, "n_fft": 512, "hop": 512, "width": 0.25}}
 
 
+def test_the_mark_of_chance_leaves_the_number_of_a_bar_free():
+    numbers = {"mask_precision": [0.04, 0.5, np.nan], "chance": [0.1, 0.1, np.nan], "correction_precision": np.nan}
+    figure = paper_figures.repairs(pd.DataFrame({**numbers, "errors": 9, "left": 8}, index=["a", "b", "c"]))
+    place = {text.get_text(): text.get_position()[0] for text in figure.axes[1].texts}
+    assert place == {"4%": pytest.approx(0.14), "50%": pytest.approx(0.54), "none": pytest.approx(0.04)}
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     out = tmp_path_factory.mktemp("label_correction")

@@ -13,7 +13,7 @@ from test_datasets import fake_fsd50k
 
 from audiotk import audio, experiments, labels, metrics, stats
 from audiotk.experiments import label_joining as experiment
-from audiotk.experiments import p1_data, polyphony, run_folder
+from audiotk.experiments import p1_data, polyphony, run_folder, zero_shot
 from audiotk.ontology.classmaps import ClassMap
 from audiotk.results import append_results, read_results
 from audiotk.tables import AudiotkError, Dataset, make_annotations, make_sources, whole_recordings
@@ -197,12 +197,12 @@ def test_arms_differ_in_the_mix_and_in_nothing_else(outcome):
 
 def test_numbers_are_those_of_the_metrics(outcome):
     truth, table = outcome.case.truth["test"], experiment.by_class(outcome).set_index(["class_name", "arm"])["value"]
-    for arm in [*experiment.ARMS, experiment.TEACHER]:
+    for arm in [*experiment.ARMS, outcome.reference]:
         every = [metrics.average_precision(one, truth)["ap"] for one in outcome.by_seed(arm).values()]
         assert table[experiment.MEAN, arm] == pytest.approx(np.mean([one.mean() for one in every]))
         assert table["low", arm] == pytest.approx(np.mean([one["low"] for one in every]))
     words = experiment.words(experiment.by_class(outcome))
-    assert list(words.columns) == [*experiment.ARMS, experiment.TEACHER]
+    assert list(words.columns) == [*experiment.ARMS, outcome.reference]
     assert words.index[-1] == experiment.MEAN
 
 
@@ -210,6 +210,15 @@ def test_teacher_is_heard_on_the_test_segments(outcome):
     for scores in outcome.teacher.values():
         assert set(scores.index) == set(outcome.case.material["test"].segments["segment"])
         assert metrics.mean_average_precision(scores, outcome.case.truth["test"]) > 0.6  # tones are easy
+
+
+def test_a_teacher_by_example_is_not_called_zero_shot(outcome):
+    assert outcome.reference == "teacher (examples)"
+    assert outcome.about_teacher().startswith("teacher (examples): not trained, but told the classes of")
+    assert f" {zero_shot.SHOTS} of each class" in outcome.about_teacher()
+    asked = replace(outcome, teacher_name="msclap")
+    assert "zero-shot teacher" in set(experiment.by_class(asked)["arm"])
+    assert asked.about_teacher().startswith("zero-shot teacher: never trained")
 
 
 def test_a_class_that_nobody_can_learn_is_left_out_by_name(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -413,6 +414,26 @@ def test_numbers_are_those_of_the_metrics(outcome):
     known = truth.select(test.segments, test.classes)
     each = [metrics.mean_average_precision(logits[Key(SCRATCH, "", target)], known) for target in SCHEMES]
     assert transfer_tables.on_truth(outcome).loc[(SCRATCH, ""), "mean"] == pytest.approx(np.mean(each))
+
+
+def test_it_is_said_where_the_bases_are_below_from_scratch():
+    """What is fine-tuned does not count, nor a base that is not the best one."""
+
+    def value(root, key):
+        best = (root, key.base, key.target) == ("a", PEL, OL)
+        return {SCRATCH: 0.5, TUNED: 0.9, FEATURES: 0.6 if best else 0.4}[key.way]
+
+    told = transfer_tables.scratch_words(SimpleNamespace(roots=["a", "b"], value=value))
+    assert told == "From scratch is above the features of every base in 5 of 6 columns."
+
+
+def test_the_learning_curve_stays_between_0_and_1(monkeypatch):
+    monkeypatch.setattr(transfer_tables, "effect", lambda *_: stats.Interval(0.8, -0.2, 1.5, 0.95, 5))
+    target = {OL: {"train": SimpleNamespace(segments=range(8))}}
+    made = SimpleNamespace(splits=[SimpleNamespace(root="a", target=target)], recipe=SimpleNamespace(shares=[1.0]))
+    table = transfer_tables.curve(made)
+    assert (table["low"] == 0).all()
+    assert (table["high"] == 1).all()
 
 
 def test_effects_are_sums_of_cells(outcome):

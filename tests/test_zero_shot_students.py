@@ -12,7 +12,7 @@ from toy_teacher import Toy, ToyTagger
 
 from audiotk import metrics, stats
 from audiotk.augment import Sources
-from audiotk.experiments import polyphony, zero_shot, zero_shot_cost
+from audiotk.experiments import polyphony, quickstart, zero_shot, zero_shot_cost
 from audiotk.experiments import zero_shot_students as students
 from audiotk.experiments.polyphony import MISSING, WRONG
 from audiotk.experiments.zero_shot_students import CORRECTED, HUMAN, STUDENTS, TEACHER, TRUE, ZERO_SHOT
@@ -92,6 +92,16 @@ def test_correction_only_adds_or_hides(taught):
         assert (before != after).any()
 
 
+def test_it_is_said_how_much_the_correction_changed(taught):
+    before = pd.DataFrame([[1.0, 0.0, 0.0, 0.0, 0.0]] * 2)
+    after = [pd.DataFrame([[1.0, 1.0, np.nan, np.nan, 0.0], row]) for row in ([1.0, 1.0, 1.0, 0.0, 0.0], before.loc[0])]
+    made = {(ZERO_SHOT, seed): Labels.from_frame(before) for seed in taught.seeds}
+    made |= {(CORRECTED, seed): Labels.from_frame(one) for seed, one in zip(taught.seeds, after, strict=True)}
+    told = students.correction_words(replace(taught, taught=made))
+    assert told.startswith("Mean over seeds: of 10 cells the correction added a class in 2 (20.0%) and made 2 (20.0%) ")
+    assert "what P1.4 measures is the mask" in told
+
+
 def test_numbers_are_those_of_the_metrics(taught):
     table = students.table(taught).set_index("arm")["value"]
     classes = students.by_class(taught)
@@ -107,6 +117,17 @@ def test_numbers_are_those_of_the_metrics(taught):
     truth, labels = taught.truth["train"].frame(), [taught.taught[ZERO_SHOT, seed].frame() for seed in taught.seeds]
     recall = np.mean([((one == 1) & (truth == 1)).to_numpy().sum() / (truth == 1).to_numpy().sum() for one in labels])
     assert quality.loc[ZERO_SHOT, "recall"] == pytest.approx(recall)
+
+
+@pytest.mark.parametrize(("ends", "shown"), [((-0.2, 1.5), (0.0, 1.0)), ((np.nan, np.nan), (np.nan, np.nan))])
+def test_no_interval_reaches_past_what_is_possible(ends, shown, outcome, taught, monkeypatch):
+    """Average precision and F1 lie in 0 ... 1, whatever the spread over a few seeds; an unbounded interval stays so."""
+    for module in (quickstart, zero_shot, students):
+        monkeypatch.setattr(module, "mean_over_seeds", lambda *_: stats.Interval(0.8, *ends, 0.95, 5))
+    compared = zero_shot.compare(outcome)
+    assert set(compared["metric"]) == {"mAP", "macro F1"}
+    for table in (compared, zero_shot.by_class(outcome), students.table(taught)):
+        np.testing.assert_array_equal(table[["low", "high"]], [shown] * len(table))
 
 
 def test_claims(taught, tmp_path):

@@ -325,6 +325,11 @@ def mean_over_seeds(by_seed: Mapping[int, Statistic], rng: np.random.Generator) 
     return paired_bootstrap(by_seed, zero, rng)
 
 
+def on_scale(table: pd.DataFrame, highest: float | np.ndarray = 1.0) -> pd.DataFrame:
+    """`table` with low and high cut to 0 ... `highest`: the spread over a few seeds may reach past what is possible."""
+    return table.assign(low=table["low"].clip(lower=0.0), high=np.minimum(table["high"], highest))
+
+
 def check_judged(dataset: Dataset) -> Dataset:
     """`dataset` if its labelled ranges say where a class is absent, too.
 

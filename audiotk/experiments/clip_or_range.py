@@ -36,6 +36,7 @@ from audiotk.experiments import (
     interval_text,
     load_material,
     mean_over_seeds,
+    on_scale,
     read_windows,
     row,
     run_folder,
@@ -246,9 +247,7 @@ def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int 
         for arm, by_seed in arms.items():
             rows.append({"metric": metric, "arm": arm, **vars(mean_over_seeds(by_seed, np.random.default_rng(seed)))})
     table = pd.DataFrame(rows).drop(columns="level")
-    # the spread over a few seeds may reach past what is possible: rates end at 0, shares and scores also at 1
-    highest = np.where(table["metric"] == "false positives per hour", np.inf, 1.0)
-    return table.assign(low=table["low"].clip(lower=0.0), high=np.minimum(table["high"], highest))
+    return on_scale(table, np.where(table["metric"] == "false positives per hour", np.inf, 1.0))
 
 
 def wide(summary: pd.DataFrame) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from audiotk.experiments import (
     interval_text,
     load_material,
     mean_over_seeds,
+    on_scale,
     read_windows,
     row,
 )
@@ -315,8 +316,7 @@ def table(found: Found, seed: int = 0) -> pd.DataFrame:
         for arm, by_seed in arms.items()
     ]
     summary = pd.DataFrame(rows).drop(columns="level")
-    highest = np.where(summary["metric"].str.startswith(HOURLY), np.inf, 1.0)
-    return summary.assign(low=summary["low"].clip(lower=0.0), high=np.minimum(summary["high"], highest))
+    return on_scale(summary, np.where(summary["metric"].str.startswith(HOURLY), np.inf, 1.0))
 
 
 def wide(summary: pd.DataFrame) -> pd.DataFrame:

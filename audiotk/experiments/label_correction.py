@@ -27,7 +27,7 @@ import pandas as pd
 
 from audiotk import noise, relabel, resample, stats
 from audiotk.augment import Sources
-from audiotk.experiments import Arm, Material, interval_text, mean_over_seeds, row, train_arms, train_tasks
+from audiotk.experiments import Arm, Material, interval_text, mean_over_seeds, on_scale, row, train_arms, train_tasks
 from audiotk.experiments.devices import at_once
 from audiotk.experiments.label_joining import label_counts as label_counts
 from audiotk.experiments.polyphony import Case, jobs_for, recipe
@@ -197,11 +197,10 @@ def table(outcome: Outcome, seed: int = 0) -> pd.DataFrame:
     for metric, arms in statistics(outcome).items():
         for arm, by_seed in arms.items():
             own = vars(mean_over_seeds(by_seed, np.random.default_rng(seed)))
-            own |= {"low": max(own["low"], 0.0), "high": min(own["high"], 1.0)}
             apart = stats.paired_bootstrap(by_seed, arms[RAW], np.random.default_rng(seed))
             ends = {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
             rows.append({"metric": metric, "arm": arm, **own, **ends})
-    return pd.DataFrame(rows).drop(columns="level")
+    return on_scale(pd.DataFrame(rows).drop(columns="level"))
 
 
 def against_controls(outcome: Outcome, seed: int = 0) -> pd.DataFrame:

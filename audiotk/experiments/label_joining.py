@@ -9,7 +9,7 @@ label-join, 3   1 to 3 tracks, I_max = 3
 vanilla mixup   two tracks, a x + (1 - a) y, labels alike
 ==============  ======================================================================================================
 
-The zero-shot teacher of notebook 07 is a line for reference: it was never trained on these labels.
+The teacher of notebook 07 is a line for reference: not trained on these labels, but told some if it is by example.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from audiotk import augment, models, stats
-from audiotk.experiments import Arm, interval_text, mean_over_seeds, row, run_folder, train_arms, zero_shot
+from audiotk.experiments import Arm, interval_text, mean_over_seeds, on_scale, row, run_folder, train_arms, zero_shot
 from audiotk.experiments.polyphony import SR, Case, jobs_for, recipe
 from audiotk.experiments.polyphony import intervals_over as intervals_over
 from audiotk.experiments.polyphony import load as load
@@ -34,7 +34,7 @@ from audiotk.tables import Labels
 EXPERIMENT = "label_joining"
 NONE, JOIN2, JOIN3, VANILLA = "no mixup", "label-join, 2", "label-join, 3", "vanilla mixup"
 ARMS = {NONE: ("none", 1), JOIN2: ("join", 2), JOIN3: ("join", 3), VANILLA: ("vanilla", 2)}
-TEACHER = "zero-shot teacher"
+ZERO_SHOT, BY_EXAMPLE = "zero-shot teacher", "teacher (examples)"
 MEAN = "mean (mAP)"
 COMPARED = {"P1.2a": (JOIN2, NONE), "P1.2b": (VANILLA, NONE), "P1.2c": (JOIN2, VANILLA), "P1.2d": (JOIN3, JOIN2)}
 PRINTED = {"parameters": 248_540, "MACs": 1.40e9}  # P1, section 2.2: of ACDnet with 11 classes, for 10 s
@@ -52,9 +52,18 @@ class Outcome:
     seeds: Sequence[int]
     folder: Path
 
+    @property
+    def reference(self) -> str:
+        """The teacher among the arms, by what it is."""
+        return BY_EXAMPLE if self.teacher_name == "examples" else ZERO_SHOT
+
+    def about_teacher(self) -> str:
+        """What it knows of the classes, in words."""
+        return f"{self.reference}: {zero_shot.told(self.teacher_name)}"
+
     def by_seed(self, arm: str) -> dict[int, pd.DataFrame]:
         """Scores of one arm, or of the teacher."""
-        if arm == TEACHER:
+        if arm == self.reference:
             return dict(self.teacher)
         return {seed: self.scores[arm, seed] for seed in self.seeds}
 
@@ -82,7 +91,7 @@ def run(
 def ask(
     case: Case, teacher: str, weights: str, seeds: Sequence[int], out: str | Path
 ) -> tuple[dict[int, pd.DataFrame], str]:
-    """Scores of a zero-shot teacher on test, in its usual reading, by seed of its examples; and its name."""
+    """Scores of a teacher on test, in its usual reading, by seed of its examples; and its name."""
     asked = zero_shot.run(case.dataset, teacher, weights, "", seeds, out)
     heard = {}
     for seed, one in asked.asked.items():
@@ -107,7 +116,7 @@ def statistics(outcome: Outcome, class_name: str | None = None) -> dict[str, dic
     truth, unit = outcome.case.truth["test"], outcome.case.unit
     return {
         arm: {seed: map_statistic(scores, truth, unit, class_name) for seed, scores in outcome.by_seed(arm).items()}
-        for arm in [*ARMS, TEACHER]
+        for arm in [*ARMS, outcome.reference]
     }
 
 
@@ -124,8 +133,7 @@ def by_class(outcome: Outcome, seed: int = 0) -> pd.DataFrame:
         for arm, found in statistics(outcome, name).items():
             own = mean_over_seeds(found, np.random.default_rng(seed))
             rows.append({"class_name": name or MEAN, "arm": arm, **vars(own)})
-    table = pd.DataFrame(rows).drop(columns="level")
-    return table.assign(low=table["low"].clip(lower=0.0), high=table["high"].clip(upper=1.0))
+    return on_scale(pd.DataFrame(rows).drop(columns="level"))
 
 
 def testable(truth: Labels) -> list[str]:

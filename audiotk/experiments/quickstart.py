@@ -20,6 +20,7 @@ from audiotk.experiments import (
     first_readable,
     load_material,
     mean_over_seeds,
+    on_scale,
     one_thread,
     row,
     run_folder,
@@ -168,7 +169,8 @@ def evaluate(scores: Mapping[int, pd.DataFrame], truth: Labels, material: Materi
         positives = counted["positives"].sum() if name is None else counted.loc[name, "positives"]
         own = vars(mean_over_seeds(by_seed, np.random.default_rng(0)))
         rows["mean (mAP)" if name is None else name] = {**own, "positives": positives}
-    return pd.DataFrame.from_dict(rows, orient="index")[["value", "low", "high", "n", "positives"]].rename_axis("class")
+    table = pd.DataFrame.from_dict(rows, orient="index")[["value", "low", "high", "n", "positives"]]
+    return on_scale(table).rename_axis("class")
 
 
 def mistakes(by_seed: Mapping[int, pd.DataFrame], truth: Labels, count: int = 6) -> pd.DataFrame:

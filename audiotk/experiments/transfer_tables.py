@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from audiotk import metrics, stats
-from audiotk.experiments import row
+from audiotk.experiments import on_scale, row
 from audiotk.experiments.transfer import EXPERIMENT, OL, PE_CML, PEL, ROOTS, SCHEMES, Outcome, effect
 from audiotk.experiments.transfer_training import BASE, FEATURES, SCRATCH, TUNED, Key
 from audiotk.stats import Interval
@@ -75,6 +75,13 @@ def compared(outcome: Outcome) -> pd.DataFrame:
     return pd.DataFrame(rows, index=ours.index)
 
 
+def scratch_words(outcome: Outcome) -> str:
+    """In how many columns of Table IV training from scratch is above the features of every base."""
+    table = target_table(outcome)
+    above = table.loc[(SCRATCH, "")] > table.loc[FEATURES].max()
+    return f"From scratch is above the features of every base in {int(above.sum())} of {len(above)} columns."
+
+
 def printed_cells() -> dict[tuple[str, str, str, str], float]:
     """P2's Table IV: (how, base labels, target, labels) -> mAP."""
     places = [(root, scheme) for root in ROOTS for scheme in SCHEMES]
@@ -117,7 +124,7 @@ def curve(outcome: Outcome) -> pd.DataFrame:
                 rows.append(
                     {**told, "share": share, **{name: getattr(found, name) for name in ("value", "low", "high", "n")}}
                 )
-    return pd.DataFrame(rows)
+    return on_scale(pd.DataFrame(rows))
 
 
 # --- effects and claims -----------------------------------------------------------------------------------------------

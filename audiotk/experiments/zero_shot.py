@@ -1,4 +1,4 @@
-"""Notebook 07, first half: what a teacher that was never trained on these classes says of them (P1, section 3.4).
+"""Notebook 07, first half: what a teacher that was not trained for these classes says of them (P1, section 3.4).
 
 Teachers: "examples" (the default; no download), "yamnet", "clap" (LAION's), "msclap" (P1's) or any name of
 `audiotk.teachers`. Thresholds and sigmoids are chosen on validation recordings; the test recordings are opened once.
@@ -22,6 +22,7 @@ from audiotk.experiments import (
     check_scale,
     labelled_windows,
     mean_over_seeds,
+    on_scale,
     p1_data,
     polyphony,
     quickstart,
@@ -192,6 +193,13 @@ def ask(
     return Asked(teacher, prompts, heard, truth)
 
 
+def told(name: str) -> str:
+    """What a teacher of this name knows of the classes, in words."""
+    if name == "examples":
+        return f"not trained, but told the classes of training segments, {SHOTS} of each class; this is not zero-shot"
+    return "never trained on these labels; it knows what the classes are called"
+
+
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +226,7 @@ def compare(outcome: Outcome) -> pd.DataFrame:
         about = {"arm": reading, "threshold": float(np.mean(list(level.values())))}
         rows.append({**about, "metric": "mAP", **{name: precise[name] for name in ENDS}})
         rows.append({**about, "metric": "macro F1", "value": f1.value, "low": f1.low, "high": f1.high, "n": f1.n})
-    return pd.DataFrame(rows)
+    return on_scale(pd.DataFrame(rows))
 
 
 def f1_statistic(scores: pd.DataFrame, truth: Labels, threshold: float, unit: pd.Series) -> Statistic:

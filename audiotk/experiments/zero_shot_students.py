@@ -36,6 +36,7 @@ from audiotk.experiments import (
     check_scale,
     labelled_windows,
     mean_over_seeds,
+    on_scale,
     one_thread,
     polyphony,
     read_segments,
@@ -209,7 +210,7 @@ def table(students: Students) -> pd.DataFrame:
         {"metric": "mAP", "arm": arm, **vars(mean_over_seeds(students.statistics(arm), np.random.default_rng(0)))}
         for arm in (*students.arms, TEACHER)
     ]
-    return pd.DataFrame(rows).drop(columns="level")
+    return on_scale(pd.DataFrame(rows).drop(columns="level"))
 
 
 def label_quality(students: Students) -> pd.DataFrame:
@@ -229,6 +230,21 @@ def label_quality(students: Students) -> pd.DataFrame:
             each.append(told)
         rows[arm] = pd.DataFrame(each).mean()
     return pd.DataFrame(rows).T
+
+
+def correction_words(students: Students) -> str:
+    """How many training cells the correction changed, mean over seeds; if hardly any was added, P1.4 is about masks."""
+    added, masked = [], []
+    for seed in students.seeds:
+        before, after = (students.taught[arm, seed].dense() for arm in (ZERO_SHOT, CORRECTED))
+        added.append(((before == 0) & (after == 1)).sum())
+        masked.append((np.isfinite(before) & np.isnan(after)).sum())
+    cells = before.size
+    parts = [f"{np.mean(n):,.0f} ({np.mean(n) / cells:.1%})" for n in (added, masked)]
+    return (
+        f"Mean over seeds: of {cells:,} cells the correction added a class in {parts[0]} and made {parts[1]} unknown.\n"
+        "Where hardly any class was added, what P1.4 measures is the mask."
+    )
 
 
 def by_class(students: Students) -> pd.DataFrame:
