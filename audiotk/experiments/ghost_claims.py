@@ -16,9 +16,9 @@ import pandas as pd
 
 from audiotk import embed, energy, mining, stats
 from audiotk.errors import AudiotkError
-from audiotk.experiments import mean_over_seeds, row
-from audiotk.experiments.ghost_sounds import EXPERIMENT, MEMBERS, RAW, Mined, Outcome
-from audiotk.experiments.ghosts import QUIET, WEAKER, Ghosts, results, weaker
+from audiotk.experiments import interval_text, mean_over_seeds, row
+from audiotk.experiments.ghost_sounds import EXPERIMENT, MEMBERS, RANDOM, RAW, Mined, Outcome
+from audiotk.experiments.ghosts import COMPARED, QUIET, WEAKER, Ghosts, change, results, weaker
 from audiotk.resample import Statistic
 
 INDEX = "adjusted Rand index of clusters in halves of the groups"
@@ -82,6 +82,24 @@ def agreement(repeatable: Mapping[str, Mapping[int, Statistic]], seed: int = 0) 
     return table.drop(columns="level").rename_axis("rows")
 
 
+def against_random(outcome: Outcome, seed: int = 0) -> dict[str, stats.Interval]:
+    """Metric -> change by promoted segments (the way chosen on validation) as a share of as many random negatives.
+
+    Paired as in :func:`audiotk.experiments.ghosts.changes`. Empty where nothing was promoted.
+    """
+    found = {metric: change(outcome.found, metric, outcome.way, RANDOM, seed) for metric in COMPARED}
+    return {metric: one for metric, one in found.items() if one}
+
+
+def against_random_in_words(outcome: Outcome) -> str:
+    """A line for each metric of :func:`against_random`."""
+    lines = [f"  {metric}: {interval_text(vars(one))}" for metric, one in against_random(outcome).items()]
+    head = (
+        f"{outcome.way} minus {RANDOM}, as a share of {RANDOM} (-0.5 = half; an interval over 0: no difference shown)"
+    )
+    return "\n".join([head, *lines]) if lines else "nothing was promoted"
+
+
 def claims(
     ghosts: Ghosts,
     outcome: Outcome,
@@ -115,9 +133,13 @@ def result_rows(
 ) -> list[dict[str, Any]]:
     """Rows of results.jsonl; `agreed` of :func:`agreement`, whose clusters are of the pool, a part of train."""
     claimed = {"B2.1": RAW, "B2.2": RAW, "B2.3": f"{outcome.way} minus {RAW}, {WEAKER}"}
-    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale, "split": "train"}
+    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
     clusters = [
-        row(f"{EXPERIMENT}, clusters", str(name), INDEX, stats.Interval(value, low, high, 0.95, int(n)), **about)
-        for name, (value, low, high, n) in agreed.T.to_dict("list").items()
+        row(f"{EXPERIMENT}, clusters", str(name), INDEX, stats.Interval(a, b, c, 0.95, int(n)), split="train", **about)
+        for name, (a, b, c, n) in agreed.T.to_dict("list").items()
     ]
-    return results(EXPERIMENT, summary, changed, RAW, ledger, claimed, data, scale) + clusters
+    beside = [
+        row(EXPERIMENT, outcome.way, f"{metric}, change as a share of {RANDOM}", one, **about)
+        for metric, one in against_random(outcome).items()
+    ]
+    return results(EXPERIMENT, summary, changed, RAW, ledger, claimed, data, scale) + beside + clusters

@@ -1,4 +1,4 @@
-"""Notebook 04: silence as a class, energy in training, and what did not help: each by itself (B2, claims B2.4 to B2.7).
+"""Notebook 04: silence as a class, energy in training, what is said not to help: each by itself (B2, B2.4 to B2.7).
 
 A model is trained on the accidental labels of :mod:`audiotk.experiments.ghosts` and deployed. Then it is trained again
 from its weights, at as many steps in each arm:
@@ -83,7 +83,7 @@ MADE = 160  # segments of silence
 EPOCHS = {"smoke": 1, "demo": 4, "paper": 10}  # of training again
 MS, NEED = "ms a segment", "share of segments that need it"
 FLOOR = 0.02  # score from which the validator looks at a segment
-USELESS = (RANDOM, DEEPER, LONGER)  # B2.6: what did not help
+USELESS = (RANDOM, DEEPER, LONGER)  # B2.6: what is said not to help
 CLAIMED = {
     "B2.4": f"{OUTPUTS} minus {RAW}, {WEAKER}",
     "B2.5": f"{TOGETHER} minus {RAW}, {WEAKER}",
@@ -296,7 +296,8 @@ def cost(ghosts: Ghosts, outcome: Outcome) -> pd.DataFrame:
     """What the arms of B2.7 cost: parameters, MACs and milliseconds for one segment of 2 s on one thread.
 
     The validator's is the deployed net's and its own; of its MACs the features are left out, of its time they are not.
-    Only segments with a detection need it: their share of the test segments is the last column, mean over seeds.
+    Only segments with a score above `FLOOR` in any class need it: their share of the test segments is the last column,
+    mean over seeds.
     """
     rows = {}
     wave = torch.as_tensor(np.array(ghosts.test.waves[:16]))
@@ -325,10 +326,11 @@ def cost_in_words(table: pd.DataFrame) -> str:
     """One sentence: the validator's time beside that of the deeper net, both as multiples of the deployed net's."""
     ms, share = table[MS].to_dict(), float(table[NEED].to_dict()[VALIDATOR])
     second, deep = (ms[arm] / ms[DEPLOYED] for arm in (VALIDATOR, DEEP))
+    here = "all" if share == 1 else f"{share:.0%} of the"
+    mean = "" if share == 1 else f"{1 + share * (second - 1):.2f} times on average, "
     return (
-        f"In time a segment takes {second:.2f} times the deployed net's with the validator where there is a detection "
-        f"({share:.0%} of the test segments), {1 + share * (second - 1):.2f} times on average, and {deep:.2f} times "
-        "with the deeper net, always."
+        f"In time a segment takes {second:.2f} times the deployed net's with the validator where a score is above "
+        f"{FLOOR} in any class (here: {here} test segments), {mean}and {deep:.2f} times with the deeper net, always."
     )
 
 
