@@ -26,6 +26,7 @@ from audiotk.stats import claims as ledger
 
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#1f2933", "#9aa5b1", "#2f6fde", "#e07b00", "#1c8a5a", "#c93535"
 ARM_COLOURS = (BLUE, ORANGE, "#8b5cf6", "#d9a441", "#a15c2f", GREEN)
+LOUDER_DB = 20.0  # of a player: quiet sound would seem loud, were this not said
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -59,14 +60,19 @@ def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
 
 
 def players(sounds: Sequence[tuple[str, np.ndarray]], sr: int, seconds: float = 4.0) -> Any:
-    """Players side by side: (caption, wave) pairs; each is cut to `seconds` and normalised, captions are escaped."""
+    """Players side by side: (caption, wave) pairs; each is cut to `seconds` and normalised, captions are escaped.
+
+    What was made louder by `LOUDER_DB` or more says so.
+    """
     from IPython.display import HTML
 
     cells = []
     for caption, wave in sounds:
         wave = np.asarray(wave[: int(seconds * sr)], dtype=np.float32)
         wave = wave - wave.mean() if len(wave) else np.zeros(1, np.float32)
-        wave = wave * (0.89 / max(float(np.abs(wave).max()), 1e-4))
+        gain = 0.89 / max(float(np.abs(wave).max()), 1e-4)
+        wave, gain_db = wave * gain, 20 * np.log10(gain)
+        caption = f"{caption} (made louder by {gain_db:.0f} dB)" if wave.any() and gain_db >= LOUDER_DB else caption
         file = io.BytesIO()
         soundfile.write(file, wave, sr, format="WAV", subtype="PCM_16")
         data = base64.b64encode(file.getvalue()).decode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,17 @@ from audiotk.figures import ARM_COLOURS, BLUE, FAINT, GREEN, INK, RED
 
 EDGE = 1.5  # of an axis of relative changes; an interval without ends reaches over it
 LEAST = 20  # absent segments in a bin of levels, of which a share is drawn
+
+
+def table(frame: pd.DataFrame) -> Any:
+    """A table whose headings and cells break into lines, so that more columns fit on a page; its text is escaped."""
+    from IPython.display import HTML
+
+    with pd.option_context("display.max_colwidth", None):
+        text = frame.to_html(border=0)
+    for tag in ("th", "td"):
+        text = text.replace(f"<{tag}>", f'<{tag} style="text-align:left;white-space:normal">')
+    return HTML(text)
 
 
 def by_level(table: pd.DataFrame) -> Figure:
@@ -41,6 +54,7 @@ def by_level(table: pd.DataFrame) -> Figure:
     if len(used):
         axes.set_xlim(used.min() - 5, used.max() + 5)
     axes.set(xlabel="level of the segment (dBFS)", ylabel="share that fires, class absent", ylim=(0, None))
+    axes.set_title(f"levels with fewer than {LEAST} segments without a class have no point of it", fontsize=9)
     axes.legend(frameon=False, fontsize=8, ncols=2)
     return figure
 
@@ -76,7 +90,7 @@ def clusters(table: pd.DataFrame, most: int = 20) -> Figure:
 
 
 def changes(
-    tables: Mapping[str, pd.DataFrame], smallest: float | None = None, order: Sequence[str] = (), columns: int = 3
+    tables: Mapping[str, pd.DataFrame], smallest: float | None = None, order: Sequence[str] = (), columns: int = 2
 ) -> Figure:
     """Relative change against a baseline with its interval, one panel a metric: left of 0 is fewer.
 
@@ -101,7 +115,7 @@ def changes(
     arms = list(order) or list(next(iter(tables.values())).index)
     columns = min(columns, len(tables))
     rows = -(-len(tables) // columns)
-    figure = Figure(figsize=(4.6 * columns + 1.4, (0.9 + 0.3 * len(arms)) * rows), layout="constrained")
+    figure = Figure(figsize=(3.4 * columns + 1.8, (1.0 + 0.24 * len(arms)) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes in grid.ravel()[len(tables) :]:
         axes.set_visible(False)
@@ -117,7 +131,8 @@ def changes(
         axes.axvline(0, color=INK, lw=0.8)
         if smallest:
             axes.axvline(-smallest, color=FAINT, ls="--")
-        axes.set(xlim=(-1.2, 1.2), xlabel="relative change", title=metric)
+        axes.set(xlim=(-1.2, 1.2), xlabel="relative change")
+        axes.set_title(fill(metric, 34), fontsize=10)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f} %")
     grid[0, 0].set_yticks(range(len(arms)), arms)
     grid[0, 0].invert_yaxis()

@@ -38,6 +38,8 @@ def test_players_escape_captions_and_carry_the_sound():
     assert np.abs(read).max() == pytest.approx(0.89, abs=0.01)
     quiet, _ = soundfile.read(io.BytesIO(base64.b64decode(sounds[1])))
     assert not quiet.any()
+    assert "made louder" not in page
+    assert "faint (made louder by 39 dB)" in figures.players([("faint", 0.1 * wave)], 16000).data
 
 
 def test_arms_and_intervals_show_their_values(summary):

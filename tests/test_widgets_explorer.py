@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from toy_ghosts import make_door, make_ghosts, write_recordings
 
 from audiotk import audio, mining
@@ -18,6 +19,7 @@ from audiotk.tables import AudiotkError, Labels, make_segments
 from audiotk.widgets import ClusterExplorer
 from audiotk.widgets.base import esm
 from audiotk.widgets.explorer_fallback import ExplorerFallback
+from audiotk.widgets.explorer_picture import _names
 from audiotk.widgets.explorer_points import NO_PLACE, colouring, scaled
 from audiotk.widgets.explorer_sample import PAGE, counted, distances, select
 from audiotk.widgets.explorer_scatter import ScatterLink
@@ -265,7 +267,7 @@ def test_a_new_kernel_knows_all_and_can_undo_it(make: Make) -> None:
     assert row["purity_low"] == pytest.approx(0.05 ** (1 / 18))
     assert [second.undo() for _ in range(3)] == ["promotion", "judgement", "judgement"]
     assert second.clusters.set_index("cluster")["promoted"].sum() == 0
-    assert "22 heard, 0 promoted" in make().progress
+    assert re.search("22 heard by [a-z]+, 0 promoted by anybody", make().progress)
     other = make(labeler="ben")
     assert "0 heard" in other.progress
     with pytest.raises(AudiotkError, match="nothing to undo"):
@@ -353,6 +355,25 @@ def test_after_retraining_by_events_and_by_scores(make: Make) -> None:
     with pytest.raises(AudiotkError, match="the scores lack segment"):
         explorer.after(scores.iloc[1:], 0.5)
     assert make().after(points.iloc[:0])["still"].sum() == 0
+
+
+def test_after_counts_what_others_have_promoted_since(make: Make) -> None:
+    explorer, other = make(), make(labeler="ben")
+    other.select(cluster=0)
+    other.narrow()
+    other.promote("neg_ambient")
+    promoted = other.clusters["promoted"].sum()
+    explorer.after(explorer.points.iloc[:0])
+    assert explorer.clusters["promoted"].sum() == promoted > 0
+    assert f"0 heard by {explorer.labeler}, {promoted} promoted by anybody" in explorer.progress
+
+
+def test_numbers_of_clusters_on_the_picture_do_not_lie_on_each_other() -> None:
+    place = {"x": [0, 0, 0, 0.01, 0.01, 1.0], "y": [0, 0, 0, 0.01, 0.01, 1.0]}
+    points = pd.DataFrame({**place, "cluster": [5, 5, 5, 6, 6, 7]})
+    axes = Figure().subplots()
+    _names(axes, points)
+    assert [text.get_text() for text in axes.texts] == ["5", "7"], "that of the larger one"
 
 
 # --- odd input --------------------------------------------------------------------------------------------------------

@@ -63,10 +63,12 @@ REAL_SIZES = {  # of data=esc50, where a few dogs and sneezes are all there is t
 REAL = "esc50"
 QUIET = "fires on silence and ambience"
 AT_TEST = " at equal test recall"  # thresholds from the test segments themselves: what chance in thresholds hides
+WEAKER = "the weaker of the changes at thresholds of validation and at equal test recall"  # see weaker()
 HOURLY = "false positives per hour"
 SHOWN = ["mAP", "recall", HOURLY, QUIET, "fires on silence", "fires on ambience",
-         "mean score where nothing is heard", f"{HOURLY}{AT_TEST}", f"{QUIET}{AT_TEST}"]  # fmt: skip
-COMPARED = (QUIET, HOURLY, "recall", f"{QUIET}{AT_TEST}", f"{HOURLY}{AT_TEST}")  # each arm with its baseline
+         "mean score where nothing is heard",
+         f"{HOURLY}{AT_TEST}", f"{QUIET}{AT_TEST}", f"fires on silence{AT_TEST}"]  # fmt: skip
+COMPARED = (QUIET, f"{QUIET}{AT_TEST}", HOURLY, f"{HOURLY}{AT_TEST}", "recall")  # each arm with its baseline
 NOTHING = "nothing"  # kind of a segment without event, where the data set does not say more
 
 
@@ -257,18 +259,10 @@ def thresholds(ghosts: Ghosts, scores: pd.DataFrame) -> pd.Series:
 def measures(ghosts: Ghosts, scores: pd.DataFrame, limits: pd.Series) -> dict[str, Statistic]:
     """What is measured of one run on the test segments, ready to be resampled by group.
 
-    Parameters
-    ----------
-    scores
-        Of the test segments; columns that are no events are left out.
-    limits
-        Of :func:`thresholds`.
+    Of `scores` columns that are no events are left out; `limits` are of :func:`thresholds`.
     """
     scores, truth, unit = scores[ghosts.classes], ghosts.truth["test"], ghosts.test.unit
     groups = ghosts.dataset.recordings.set_index("recording")["group"]
-    by_recording = events.false_positives_by_recording(scores, truth, ghosts.test.segments, limits)
-    fires = (scores > limits).any(axis=1).astype(float).to_frame("any")
-    loudest = scores.max(axis=1).to_frame("any")
     places = {
         QUIET: ghosts.kinds.notna(),
         "fires on silence": ghosts.kinds.isin(SILENCE_KINDS),
@@ -278,18 +272,15 @@ def measures(ghosts: Ghosts, scores: pd.DataFrame, limits: pd.Series) -> dict[st
     found = {
         "mAP": resample.map_statistic(scores, truth, unit),
         "recall": resample.recall_statistic(scores, truth, limits, unit),
-        HOURLY: resample.false_positive_statistic(by_recording, groups),
-        **{name: resample.ratio_statistic(fires * place, place, unit) for name, place in here.items()},
     }
     if QUIET in here:
-        name = "mean score where nothing is heard"
-        found[name] = resample.ratio_statistic(loudest * here[QUIET], here[QUIET], unit)
-    exact = metrics.thresholds(scores, truth, by="recall", at=RECALL)
-    by_recording = events.false_positives_by_recording(scores, truth, ghosts.test.segments, exact)
-    found[f"{HOURLY}{AT_TEST}"] = resample.false_positive_statistic(by_recording, groups)
-    if QUIET in here:
-        hits = (scores > exact).any(axis=1).astype(float).to_frame("any")
-        found[f"{QUIET}{AT_TEST}"] = resample.ratio_statistic(hits * here[QUIET], here[QUIET], unit)
+        loudest = scores.max(axis=1).to_frame("any") * here[QUIET]
+        found["mean score where nothing is heard"] = resample.ratio_statistic(loudest, here[QUIET], unit)
+    for more, at in ((AT_TEST, metrics.thresholds(scores, truth, by="recall", at=RECALL)), ("", limits)):
+        by_recording = events.false_positives_by_recording(scores, truth, ghosts.test.segments, at)
+        found[f"{HOURLY}{more}"] = resample.false_positive_statistic(by_recording, groups)
+        fires = (scores > at).any(axis=1).astype(float).to_frame("any")
+        found |= {f"{name}{more}": resample.ratio_statistic(fires * part, part, unit) for name, part in here.items()}
     for kind in ghosts.kinds.dropna().unique():
         place = (ghosts.kinds == kind).astype(float).to_frame("any")
         found[f"fires on {kind}"] = resample.ratio_statistic(fires * place, place, unit)
@@ -331,8 +322,9 @@ def wide(summary: pd.DataFrame) -> pd.DataFrame:
 def by_kind(summary: pd.DataFrame) -> pd.DataFrame:
     """Share of the segments without event that fire: one row an arm, one column a kind of silence or ambience."""
     known = [*SILENCE_KINDS, *AMBIENT_KINDS, NOTHING]
-    kinds = summary["metric"].str.removeprefix("fires on ")
-    part = summary.assign(kind=kinds)[summary["metric"].str.startswith("fires on ") & ~summary["metric"].isin(SHOWN)]
+    told = summary["metric"]
+    one = told.str.startswith("fires on ") & ~told.isin(SHOWN) & ~told.str.endswith(AT_TEST)
+    part = summary.assign(kind=told.str.removeprefix("fires on "))[one]
     shown = part.pivot(index="arm", columns="kind", values="value")
     order = [kind for kind in known if kind in shown] + sorted(set(shown.columns) - set(known))
     return shown.loc[list(dict.fromkeys(part["arm"])), order].rename_axis(index=None, columns=None)
@@ -344,20 +336,32 @@ def changes(found: Found, baseline: str, seed: int = 0) -> dict[str, pd.DataFram
     Returns
     -------
     dict
-        Metric -> table with index arm and columns value, low, high (-0.5 = half of the baseline) and n; without metrics
-        that were not measured.
+        Metric (without those that were not measured) -> index arm; value, low, high (-0.5 = half of the baseline), n.
     """
     tables = {}
     for metric in COMPARED:
-        arms = found.get(metric, {})
-        rows = {
-            arm: vars(stats.paired_bootstrap(by_seed, arms[baseline], np.random.default_rng(seed), relative=True))
-            for arm, by_seed in arms.items()
-            if arm != baseline
-        }
+        every = {arm: change(found, metric, arm, baseline, seed) for arm in found.get(metric, {})}
+        rows = {arm: vars(one) for arm, one in every.items() if one and arm != baseline}
         if rows:
             tables[metric] = pd.DataFrame.from_dict(rows, orient="index").drop(columns="level").rename_axis("arm")
     return tables
+
+
+def change(found: Found, metric: str, arm: str, baseline: str, seed: int = 0) -> stats.Interval | None:
+    """One relative change of :func:`changes`; None where one of both was not measured with the seeds of the other."""
+    arms = found.get(metric, {})
+    if set(arms.get(arm, ())) != set(arms.get(baseline, ())) or not arms.get(arm):
+        return None
+    return stats.paired_bootstrap(arms[arm], arms[baseline], np.random.default_rng(seed), relative=True)
+
+
+def weaker(found: Found, metric: str, arm: str, baseline: str, seed: int = 0) -> stats.Interval | None:
+    """Of the changes at thresholds of validation and at equal recall on test the higher value, low, high; or None."""
+    one, other = (change(found, f"{metric}{more}", arm, baseline, seed) for more in ("", AT_TEST))
+    if one is None or other is None:
+        return None
+    value, low, high = map(float, np.maximum([one.value, one.low, one.high], [other.value, other.low, other.high]))
+    return stats.Interval(value, low, high, one.level, one.n)
 
 
 def results(
@@ -374,7 +378,6 @@ def results(
 
     `arms` says of each claim between which arms its effect is.
     """
-    about: dict[str, Any] = {"seed": None, "data": data, "scale": scale}
     measured = [{"experiment": experiment, **item} for item in summary.to_dict("records")]
     shifts = [
         {"experiment": experiment, "metric": f"{metric}, change as a share of {baseline}", **item}
@@ -388,7 +391,7 @@ def results(
     rows = []
     for item in [*measured, *shifts, *effects]:
         value = stats.Interval(item["value"], item["low"], item["high"], 0.95, int(item["n"]))
-        rows.append(row(item["experiment"], item["arm"], item["metric"], value, **about))
+        rows.append(row(item["experiment"], item["arm"], item["metric"], value, seed=None, data=data, scale=scale))
     return rows
 
 

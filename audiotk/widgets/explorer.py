@@ -141,7 +141,7 @@ class ClusterExplorer(Plain):
         self.id = f"{self.store.id}:{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     def __repr__(self) -> str:
-        return f"ClusterExplorer({self.progress} by {self.labeler!r})"
+        return f"ClusterExplorer({self.progress})"
 
     # --- select and hear ----------------------------------------------------------------------------------------------
 
@@ -294,13 +294,15 @@ class ClusterExplorer(Plain):
 
     @property
     def progress(self) -> str:
-        """How much is done, in words."""
+        """How much is done, in words: heard by this labeler, promoted by anybody."""
         with self.lock:
             heard, promoted = len(self._ledger.last()), int((self._ledger.theme > 0).sum())
-        return f"{self._clusters.words}, {heard:,} heard, {promoted:,} promoted"
+        return f"{self._clusters.words}, {heard:,} heard by {self.labeler}, {promoted:,} promoted by anybody"
 
     def after(self, found: pd.DataFrame, thresholds: Any = None) -> pd.DataFrame:
         """Show on the same map which points still fire after retraining; returns :attr:`clusters`.
+
+        What the store holds is read again: others may have promoted since.
 
         Parameters
         ----------
@@ -317,6 +319,7 @@ class ClusterExplorer(Plain):
         still = still_firing(self.points, found, thresholds)
         with self.lock:
             self.still = still
+            self._ledger.reload()
         self._changed(everything=True)
         return self.clusters
 

@@ -16,6 +16,7 @@ from audiotk.widgets.explorer_points import UNASSIGNED
 
 SHOWN = 14  # clusters in the table
 NAMED = 40  # clusters with their number on the map
+CLOSE = 0.05, 0.04  # of the map's extent: numbers nearer than this in x and y would overlap
 MOST = 60_000  # points that are drawn
 
 
@@ -55,7 +56,7 @@ def explorer_picture(
 
 
 def map_of(axes: Axes, points: pd.DataFrame, theme: np.ndarray, still: np.ndarray | None) -> None:
-    """Draw the points: hollow where promoted, squares where true, a number at the middle of each cluster."""
+    """Draw the points: hollow where promoted, squares where true, a number in each cluster where there is room."""
     colours, code, _ = look(points, "cluster" if still is None else "after", theme, still)
     place = points[["x", "y"]].to_numpy(dtype=float)
     known = np.flatnonzero(np.isfinite(place).all(axis=1))
@@ -88,8 +89,13 @@ def map_of(axes: Axes, points: pd.DataFrame, theme: np.ndarray, still: np.ndarra
 def _names(axes: Axes, points: pd.DataFrame) -> None:
     found = points[points["cluster"] != UNASSIGNED].groupby("cluster")[["x", "y"]]
     middle = found.median().assign(size=found.size()).sort_values("size", ascending=False)
+    span = float((points[["x", "y"]].max() - points[["x", "y"]].min()).max())
+    taken: list[tuple[float, float]] = []
     box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": FAINT, "linewidth": 0.6, "alpha": 0.85}
     for name, row in middle.head(NAMED).iterrows():
+        if any(abs(row["x"] - x) < CLOSE[0] * span and abs(row["y"] - y) < CLOSE[1] * span for x, y in taken):
+            continue  # over the number of a larger one
+        taken.append((row["x"], row["y"]))
         axes.text(row["x"], row["y"], str(name), fontsize=7.5, ha="center", va="center", bbox=box, color=INK)
 
 
