@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -386,7 +387,9 @@ def test_stopped_in_the_middle_leaves_no_kernel_and_goes_on(
     make_notebook(tmp_path / "a.ipynb", [COUNT, ROW])
     make_notebook(tmp_path / "b.ipynb", [ROW, hang], needs=["a"])
     command = [sys.executable, "-m", "audiotk", "run", "a.ipynb", "b.ipynb", "--out", "run"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # Ctrl+C is ignored by what a shell started in the background, tests included, unless it is set back
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     until = time.monotonic() + 120
     while not (tmp_path / "pid").exists():
         assert process.poll() is None, process.communicate()
