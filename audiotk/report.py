@@ -313,8 +313,9 @@ def _common(rows: pd.DataFrame, names: list[str]) -> str:
 
 
 def _headline(results: pd.DataFrame) -> str:
-    """Up to four numbers on held-out recordings, large: the first mean of each experiment."""
+    """Up to four numbers on held-out recordings, large: the first mean of each experiment, less its "x: parts"."""
     mean = results[results["class_name"].isna() & (results["split"] == "test") & results["value"].notna()]
+    mean = mean[~mean["experiment"].str.contains(": ", regex=False)]
     first = mean.sort_values("seed", na_position="first", kind="stable").drop_duplicates("experiment")
     cards = [
         f"<li><b>{_number(row['value'])}</b><span>{html.escape(row['metric'])} · {html.escape(row['arm'])}</span>"

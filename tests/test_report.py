@@ -171,11 +171,13 @@ def test_ends_that_differ_by_rounding_are_no_spread_and_each_experiment_has_one_
     row = {"experiment": "e", "seed": None, "data": "embedded", "scale": "smoke", "split": "test", "class_name": None,
            "metric": "mAP", "value": 1.0, "low": 1 - 1e-15, "high": 1.0, "n": 3}  # fmt: skip
     append_results(run, [row | {"arm": arm} for arm in ("first", "second")])
+    append_results(run, [row | {"experiment": "e: more of it", "arm": "third"}])
     text = write_report(run).read_text("utf-8")
     assert text.count("no spread") >= 2
     large = text[text.index("<ul class=headline>") : text.index("</ul>", text.index("<ul class=headline>"))]
     assert "first" in large
     assert "second" not in large
+    assert "third" not in large
 
 
 def test_arms_stand_side_by_side(run: Path) -> None:
