@@ -265,6 +265,16 @@ def permutation_test_map(
     return float((1 + extreme) / (1 + n_flips))
 
 
+def weakest(effects: Sequence[Interval], direction: str) -> Interval:
+    """The effect of a claim that has to hold in several comparisons: of value, low and high the least far each.
+
+    "higher": the lowest values; "lower": the highest. NaN in one of them stays; level and n are the first one's.
+    """
+    least = np.min if direction == "higher" else np.max
+    value, low, high = (float(least([getattr(one, name) for one in effects])) for name in ("value", "low", "high"))
+    return Interval(value, low, high, effects[0].level, effects[0].n)
+
+
 DIRECTIONS = ("higher", "lower", "not higher", "not lower")
 NEEDS_DATA = "needs data we lack"
 INCONCLUSIVE = "inconclusive at this scale"

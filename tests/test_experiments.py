@@ -114,7 +114,7 @@ def test_each_class_on_silence_and_bark_where_only_howl_is(outcome):
         == pytest.approx(np.mean([f[quiet].mean() for f in fires]))
     )
     assert both["bark where only howl is", arm] == pytest.approx(np.mean([f[howl].mean() for f in fires]))
-    shown = clip_or_range.words(clip_or_range_checks.confused_or_silent(outcome), "arm", "metric")
+    shown = clip_or_range.intervals_wide(clip_or_range_checks.confused_or_silent(outcome), "arm", "metric")
     assert list(shown.index) == outcome.arms
 
 

@@ -206,6 +206,14 @@ def test_relative_effect() -> None:
     assert np.isnan(stats.paired_bootstrap(one, nothing, np.random.default_rng(0), relative=True).low)
 
 
+def test_the_weakest_of_several_effects_is_never_stronger_than_one_of_them() -> None:
+    one, other = Interval(0.5, 0.1, 0.6, 0.95, 7), Interval(0.4, 0.2, 0.9, 0.95, 9)
+    assert stats.weakest([one, other], "higher") == Interval(0.4, 0.1, 0.6, 0.95, 7)
+    assert stats.weakest([one, other], "lower") == Interval(0.5, 0.2, 0.9, 0.95, 7)
+    open_ended = stats.weakest([one, Interval(0.4, np.nan, np.nan, 0.95, 9)], "higher")
+    assert np.isnan([open_ended.low, open_ended.high]).all()
+
+
 def test_arms_that_do_not_match_raise() -> None:
     one, two = mean_of(np.ones(3)), mean_of(np.ones(4))
     rng = np.random.default_rng(0)

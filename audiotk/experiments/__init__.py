@@ -282,6 +282,13 @@ def interval_text(values: Mapping[Any, Any]) -> str:
     return f"{values['value']:{form}} [{values['low']:{form}}, {values['high']:{form}}]"
 
 
+def intervals_wide(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
+    """Rows of value, low and high as text "value [low, high]", over two of their columns, in the order of the rows."""
+    text = table.assign(text=[interval_text(item) for item in table.to_dict("records")])
+    wide = text.pivot(index=index, columns=columns, values="text").rename_axis(index=None, columns=None)
+    return wide.loc[list(dict.fromkeys(table[index])), list(dict.fromkeys(table[columns]))]
+
+
 def row(
     experiment: str,
     arm: str,

@@ -33,7 +33,6 @@ from audiotk.experiments import (
     check_judged,
     check_scale,
     first_readable,
-    interval_text,
     load_material,
     mean_over_seeds,
     on_scale,
@@ -42,6 +41,7 @@ from audiotk.experiments import (
     run_folder,
     train_arms,
 )
+from audiotk.experiments import intervals_wide as intervals_wide
 from audiotk.models.checkpoints import load_checkpoint
 from audiotk.models.predict import score
 from audiotk.resample import Statistic
@@ -252,15 +252,8 @@ def table(found: Mapping[str, Mapping[str, Mapping[int, Statistic]]], seed: int 
 
 def wide(summary: pd.DataFrame) -> pd.DataFrame:
     """The metrics of `SHOWN` as text "value [low, high]", one row a metric, one column an arm."""
-    table = words(summary[summary["metric"].isin(SHOWN)], "metric", "arm")
+    table = intervals_wide(summary[summary["metric"].isin(SHOWN)], "metric", "arm")
     return table.loc[[metric for metric in SHOWN if metric in table.index]]
-
-
-def words(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
-    """Rows of value, low and high as text "value [low, high]", over two of their columns, in the order of the rows."""
-    text = table.assign(text=[interval_text(item) for item in table.to_dict("records")])
-    wide = text.pivot(index=index, columns=columns, values="text").rename_axis(index=None, columns=None)
-    return wide.loc[list(dict.fromkeys(table[index])), list(dict.fromkeys(table[columns]))]
 
 
 def by_kind(summary: pd.DataFrame) -> pd.DataFrame:

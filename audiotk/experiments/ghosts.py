@@ -34,7 +34,7 @@ from audiotk.experiments import (
     Material,
     check_judged,
     check_scale,
-    interval_text,
+    intervals_wide,
     load_material,
     mean_over_seeds,
     on_scale,
@@ -311,11 +311,8 @@ def table(found: Found, seed: int = 0) -> pd.DataFrame:
 
 def wide(summary: pd.DataFrame) -> pd.DataFrame:
     """The metrics of `SHOWN` as text "value [low, high]", one row an arm, one column a metric."""
-    part = summary[summary["metric"].isin(SHOWN)]
-    text = part.assign(text=[interval_text(item) for item in part.to_dict("records")])
-    shown = text.pivot(index="arm", columns="metric", values="text")
-    columns = [name for name in SHOWN if name in shown.columns]
-    return shown.loc[list(dict.fromkeys(part["arm"])), columns].rename_axis(index=None, columns=None)
+    shown = intervals_wide(summary[summary["metric"].isin(SHOWN)], "arm", "metric")
+    return shown[[name for name in SHOWN if name in shown.columns]]
 
 
 def by_kind(summary: pd.DataFrame) -> pd.DataFrame:
@@ -356,11 +353,9 @@ def change(found: Found, metric: str, arm: str, baseline: str, seed: int = 0) ->
 
 def weaker(found: Found, metric: str, arm: str, baseline: str, seed: int = 0) -> stats.Interval | None:
     """Of the changes at thresholds of validation and at equal recall on test the higher value, low, high; or None."""
-    one, other = (change(found, f"{metric}{more}", arm, baseline, seed) for more in ("", AT_TEST))
-    if one is None or other is None:
-        return None
-    value, low, high = map(float, np.maximum([one.value, one.low, one.high], [other.value, other.low, other.high]))
-    return stats.Interval(value, low, high, one.level, one.n)
+    both = [change(found, f"{metric}{more}", arm, baseline, seed) for more in ("", AT_TEST)]
+    there = [one for one in both if one is not None]
+    return stats.weakest(there, "lower") if len(there) == len(both) else None
 
 
 def results(

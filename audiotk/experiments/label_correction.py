@@ -285,9 +285,7 @@ def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFra
     rows = []
     for name, (arm, baselines) in compared(outcome).items():
         every = [stats.paired_bootstrap(found[arm], found[one], np.random.default_rng(seed)) for one in baselines]
-        value, low, high = (float(np.min([getattr(one, end) for one in every])) for end in ("value", "low", "high"))
-        effect = stats.Interval(value, low, high, every[0].level, every[0].n)
-        rows.append(stats.claim_row(name, effect, data, scale, len(outcome.seeds)))
+        rows.append(stats.claim_row(name, stats.weakest(every, "higher"), data, scale, len(outcome.seeds)))
     rows.append(stats.claim_row("P1.3d", order(outcome, np.random.default_rng(seed)), data, scale, len(outcome.seeds)))
     return pd.DataFrame(rows).set_index("id")
 

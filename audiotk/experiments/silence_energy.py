@@ -371,9 +371,7 @@ def claims(outcome: Outcome, data: str, scale: str, seed: int = 0) -> pd.DataFra
     """Claims B2.4 to B2.7 with effect, interval and verdict; index id. Of B2.4 and B2.5 the weaker of two falls."""
     found = outcome.found
     best = [one for arm in USELESS if (one := change(found, QUIET, arm, RAW, seed))]
-    rivals = [
-        one for arm in INFORMED if (one := change(found, HOURLY, VALIDATOR, arm, seed))
-    ]  # the stronger one counts
+    rivals = [one for arm in INFORMED if (one := change(found, HOURLY, VALIDATOR, arm, seed))]  # the stronger counts
     effects = {
         "B2.4": weaker(found, "fires on silence", OUTPUTS, RAW, seed),
         "B2.5": weaker(found, QUIET, TOGETHER, RAW, seed),
